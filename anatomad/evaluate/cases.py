@@ -1,0 +1,211 @@
+"""Which predictions exist, which label and sequence each belongs to, and reading them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from anatomad.errors import DataError, UsageError
+from anatomad.evaluate.volume import Volume, measure
+from anatomad.io.nifti import Image, read_image, read_labels
+from anatomad.planner.splits import subject_of
+
+WHOLE_CASE = "whole case"
+_ENDINGS = (".nii.gz", ".nii")
+_CHANNEL = re.compile(r"(.+)_(\d{4})")
+_GRID_TOLERANCE = 0.1  # how far a voxel may lie from its partner, in voxels
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A predicted map ``path`` and its label; without a label the scan is known to be healthy."""
+
+    id: str
+    case_id: str
+    sequence: str
+    path: Path
+    label: Path | None
+
+    def sibling(self, name: str) -> Path:
+        """Path of another output of the same prediction, like ``mask``."""
+        return self.path.with_name(self.path.name.replace(f"{self.id}_anomaly", f"{self.id}_{name}", 1))
+
+
+@dataclass(frozen=True)
+class Found:
+    """Predictions to measure, and what has no partner.
+
+    Attributes:
+        predictions: in order of sequence, then id.
+        without_label: ids of predictions that are not measured: neither labelled nor said to be healthy.
+        without_prediction: ids of labels without any prediction.
+    """
+
+    predictions: tuple[Prediction, ...]
+    without_label: tuple[str, ...]
+    without_prediction: tuple[str, ...]
+
+
+def find(predictions: Path, references: Path, healthy: Path | None = None) -> Found:
+    """Match ``ID_anomaly.nii.gz`` to labels ``ID.nii.gz``, or ``CASE.nii.gz`` where the id is ``CASE_0000``.
+
+    Args:
+        predictions: folder that ``anatomad_predict`` wrote.
+        references: folder of labels; a ``dataset.json`` beside it names the sequences of the channels.
+        healthy: a folder of predictions of healthy scans, or a text file with one id (or case) per line.
+
+    Raises:
+        UsageError: a folder or file is missing, or nothing matches.
+        DataError: a listed scan has no prediction, or ``dataset.json`` is damaged.
+    """
+    maps, labels = _files(predictions, "_anomaly"), _files(references, "")
+    if not maps:
+        raise UsageError(f"{predictions}: no CASE_anomaly.nii.gz here; make them with 'anatomad_predict'")
+    name = _namer(references.parent / "dataset.json")
+    matched = [match for id_, path in maps.items() if (match := _match(id_, path, labels, name))]
+    cases = {match.case_id for match in matched}
+    rest = {id_: maps[id_] for id_ in maps.keys() - {match.id for match in matched}}
+    controls = _controls(_healthy(healthy, rest, cases), {match.sequence for match in matched}, name)
+    measured = sorted([*matched, *controls], key=lambda prediction: (prediction.sequence, prediction.id))
+    if not measured:
+        raise UsageError(f"{predictions}: no prediction has a label in {references}; labels are named CASE.nii.gz")
+    left = set(rest.values()) - {prediction.path for prediction in controls}
+    return Found(
+        tuple(measured),
+        tuple(sorted(id_ for id_, path in rest.items() if path in left)),
+        tuple(sorted(labels.keys() - cases)),
+    )
+
+
+def load(prediction: Prediction) -> Volume:
+    """Read one prediction with its label and measure it.
+
+    Raises:
+        ImageError: a file cannot be read.
+        DataError: map and label lie on different grids, values are not finite, or the sidecar is damaged.
+    """
+    anomaly = read_image(prediction.path)
+    lesion = np.zeros(anomaly.shape, bool)
+    if prediction.label is not None:
+        lesion = _on_grid(anomaly, read_labels(prediction.label)).data > 0
+    anatomy, mask = prediction.sibling("anatomy"), prediction.sibling("mask")
+    brain = _on_grid(anomaly, read_labels(anatomy)).data > 0 if anatomy.exists() else anomaly.data != 0
+    return measure(
+        prediction.id,
+        anomaly.data.astype(np.float32, copy=False),
+        brain,
+        lesion,
+        mask=_on_grid(anomaly, read_labels(mask)).data > 0 if mask.exists() else None,
+        voxel_ml=float(abs(np.linalg.det(anomaly.affine[:3, :3]))) / 1000,
+        subject=subject_of(prediction.case_id),
+        score=_score(prediction.path.with_name(f"{prediction.id}.json")),
+    )
+
+
+def _files(folder: Path, suffix: str) -> dict[str, Path]:
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: no such folder")
+    files = sorted(folder.iterdir())
+    return {
+        path.name.removesuffix(suffix + ending): path
+        for ending in _ENDINGS
+        for path in files
+        if path.name.endswith(suffix + ending) and not path.name.startswith(".")
+    }
+
+
+def _namer(path: Path) -> Callable[[int | None], str]:
+    """Sequence name of a channel; None is a result for the whole case, however many channels it has."""
+    names = _channel_names(path)
+
+    def name(channel: int | None) -> str:
+        if channel is None:
+            return next(iter(names.values())) if len(names) == 1 else WHOLE_CASE
+        return names.get(channel, f"channel {channel:04d}")
+
+    return name
+
+
+def _channel_names(path: Path) -> dict[int, str]:
+    if not path.is_file():
+        return {}
+    try:
+        names = json.loads(path.read_text(encoding="utf-8"))["channel_names"]
+        return {int(channel): str(name) for channel, name in names.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f'{path}: expected "channel_names": {{"0": "T1w", ...}} ({error!r}); mend the file') from None
+
+
+def _match(id_: str, path: Path, labels: dict[str, Path], name: Callable[[int | None], str]) -> Prediction | None:
+    if id_ in labels:
+        return Prediction(id_, id_, name(None), path, labels[id_])
+    parts = _CHANNEL.fullmatch(id_)
+    if parts and parts[1] in labels:
+        return Prediction(id_, parts[1], name(int(parts[2])), path, labels[parts[1]])
+    return None
+
+
+def _controls(scans: dict[str, Path], sequences: set[str], name: Callable[[int | None], str]) -> list[Prediction]:
+    return [_control(id_, path, sequences, name) for id_, path in scans.items()]
+
+
+def _control(id_: str, path: Path, sequences: set[str], name: Callable[[int | None], str]) -> Prediction:
+    # Ending like a channel is not enough: a healthy scan may happen to be called scan_0001.
+    parts = _CHANNEL.fullmatch(id_)
+    if parts and name(int(parts[2])) in sequences:
+        return Prediction(id_, parts[1], name(int(parts[2])), path, None)
+    return Prediction(id_, id_, name(None), path, None)
+
+
+def _healthy(source: Path | None, unlabelled: dict[str, Path], labelled_cases: set[str]) -> dict[str, Path]:
+    if source is None:
+        return {}
+    if source.is_dir():
+        return _files(source, "_anomaly")
+    if not source.is_file():
+        raise UsageError(f"{source}: no such file or folder; --healthy takes predictions or a list of cases")
+    lines = {line.strip() for line in source.read_text(encoding="utf-8").splitlines() if not line.startswith("#")}
+    found: dict[str, Path] = {}
+    # A listed case with a label needs no entry: its label says whether it is healthy.
+    for line in sorted(lines - labelled_cases - {""}):
+        fitting = {id_: path for id_, path in unlabelled.items() if line in (id_, _case_of(id_))}
+        if not fitting:
+            raise DataError(f"{source}: no prediction of {line!r}; predict it or remove the line")
+        found |= fitting
+    return found
+
+
+def _case_of(id_: str) -> str:
+    """The id without the channel number at its end, if it has one."""
+    parts = _CHANNEL.fullmatch(id_)
+    return parts[1] if parts else id_
+
+
+def _on_grid(image: Image, other: Image) -> Image:
+    if image.shape != other.shape:
+        raise DataError(
+            f"{other.path} is {other.shape} and {image.path} {image.shape}; evaluate on the scan's own grid"
+        )
+    corners = np.array(np.meshgrid(*((0, n - 1) for n in image.shape))).reshape(3, -1)
+    away = (other.affine - image.affine)[:3] @ np.vstack([corners, np.ones(8)])
+    distance = float(np.linalg.norm(away, axis=0).max())
+    if distance > _GRID_TOLERANCE * min(image.spacing):
+        raise DataError(
+            f"{other.path} lies up to {distance:.2f} mm away from {image.path}; the label must be on the scan's grid"
+        )
+    return other
+
+
+def _score(path: Path) -> float | None:
+    if not path.is_file():
+        return None
+    try:
+        score = json.loads(path.read_text(encoding="utf-8")).get("score")
+        return None if score is None else float(score)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise DataError(f"{path}: damaged ({error}); predict this case again") from None

@@ -1,0 +1,1 @@
+"""The only place that touches image files: strict reader, geometry, atomic writer."""

@@ -1,0 +1,1 @@
+"""Training images and corrupted anatomies drawn from healthy tissue maps."""

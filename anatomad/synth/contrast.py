@@ -1,0 +1,91 @@
+"""Contrast randomisation: an anatomy seen through imaging that no scanner has (after SynthSeg, Billot et al., 2023)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from anatomad.planner.plan import Plan, Randomisation
+from anatomad.synth.deform import Patch
+from anatomad.synth.draws import Draws, gaussian_blur
+
+_FWHM = 2.3548
+_KNOTS = 7
+_REAL_SHARE = 0.35
+_MIN_CONTRAST = 0.08
+_REGIONAL = 0.08  # how far a tissue's mean may drift over the brain: deep and cortical grey matter differ in most sequences
+
+
+def _tissue_means(draws: Draws, ranges: Randomisation, tissues: int) -> list[float]:
+    """Means of the tissues, redrawn until every neighbour pair can be told apart."""
+    for _ in range(20):
+        means = [draws.uniform(*ranges.class_mean) for _ in range(tissues)]
+        if all(abs(a - b) >= _MIN_CONTRAST for a, b in zip(means, means[1:], strict=False)):
+            break
+    return means
+
+
+def from_tissue(patch: Patch, draws: Draws, ranges: Randomisation) -> Tensor:
+    """Image [1, 1, ...] drawn from a tissue map: random means, drift over the brain and texture per tissue."""
+    shape = patch.tissue.shape[2:]
+    image = torch.zeros_like(patch.image)
+    means = _tissue_means(draws, ranges, patch.tissue.shape[1] - 1)
+    for k, mean in enumerate(means, start=1):
+        drift = draws.uniform(0, _REGIONAL) * draws.field(shape, (4, 4, 4))
+        image += patch.tissue[:, k : k + 1] * (mean + drift)
+    spread = draws.uniform(*ranges.class_spread)
+    grain = gaussian_blur(draws.normal(1, 1, *shape), (0.6, 0.6, 0.6)) * 2.5
+    return image + spread * grain
+
+
+def remapped(patch: Patch, draws: Draws) -> Tensor:
+    """The real image under a random piecewise-linear intensity map, monotone (either way) or not."""
+    values = torch.rand(_KNOTS, generator=draws.generator, device=draws.device)
+    if draws.chance(0.5):
+        values = values.sort(descending=draws.chance(0.5)).values
+    place = patch.image.clamp(0, 0.9999) * (_KNOTS - 1)
+    index = place.long()
+    fraction = place - index
+    return values[index] * (1 - fraction) + values[index + 1] * fraction
+
+
+def _thick_slices(image: Tensor, axis: int, factor: float) -> Tensor:
+    size = list(image.shape[2:])
+    coarse = size.copy()
+    coarse[axis] = max(4, round(size[axis] / factor))
+    low = F.interpolate(image, size=coarse, mode="area")
+    return F.interpolate(low, size=size, mode="trilinear", align_corners=False)
+
+
+def scanned(image: Tensor, mask: Tensor, draws: Draws, plan: Plan) -> Tensor:
+    """What a scanner adds: gamma, blur, thick slices, bias field and noise; then the input's own normalisation."""
+    ranges, spacing = plan.randomisation, plan.spacing_mm
+    image = image.clamp(0, 2) ** draws.uniform(*ranges.gamma)
+    if draws.chance(0.5):
+        sigma = draws.uniform(*ranges.blur_mm) / _FWHM
+        image = gaussian_blur(image, (sigma / spacing[0], sigma / spacing[1], sigma / spacing[2]))
+    if draws.chance(0.3):
+        axis = draws.integer(0, 2)
+        factor = draws.uniform(*ranges.slice_mm) / spacing[axis]
+        image = _thick_slices(image, axis, factor) if factor > 1.05 else image
+    image = image * torch.exp(draws.uniform(*ranges.bias) * draws.field(tuple(image.shape[2:]), (4, 4, 4)))
+    image = image + draws.uniform(*ranges.noise) * draws.normal(*image.shape)
+    return normalised(image, mask)
+
+
+def normalised(image: Tensor, mask: Tensor) -> Tensor:
+    """Robust range of the brain to [0, 1], as :func:`anatomad.preprocess.normalise.normalise` does."""
+    inside = image[mask]
+    if len(inside) < 8:
+        return torch.zeros_like(image)
+    ordered = inside[:: max(1, len(inside) // 20000)].sort().values
+    low, high = ordered[int(0.005 * (len(ordered) - 1))], ordered[int(0.995 * (len(ordered) - 1))]
+    return torch.where(mask, ((image - low) / (high - low).clamp(min=1e-3)).clamp(-0.5, 2.0), 0.0)
+
+
+def rendered(patch: Patch, draws: Draws, plan: Plan) -> tuple[Tensor, bool]:
+    """Noise-free image of a patch in a random contrast, and whether it came from the real scan."""
+    if draws.chance(_REAL_SHARE):
+        return remapped(patch, draws), True
+    return from_tissue(patch, draws, plan.randomisation), False

@@ -1,0 +1,67 @@
+"""Counter-based randomness: every draw is keyed, so results depend on no worker, order or restart."""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+class Draws:
+    """Random draws that are a pure function of their keys.
+
+    Args:
+        keys: What the draws belong to, e.g. seed, stage, step, sample.
+        device: Where tensors are drawn.
+    """
+
+    def __init__(self, *keys: int | str, device: torch.device | str = "cpu") -> None:
+        digest = hashlib.blake2b("/".join(map(str, keys)).encode(), digest_size=8).digest()
+        self.device = torch.device(device)
+        self.generator = torch.Generator(self.device).manual_seed(int.from_bytes(digest, "little") >> 1)
+        self._scalars = torch.Generator().manual_seed(int.from_bytes(digest[::-1], "little") >> 1)
+
+    def uniform(self, low: float, high: float) -> float:
+        """A number in [low, high)."""
+        return low + (high - low) * float(torch.rand((), generator=self._scalars))
+
+    def integer(self, low: int, high: int) -> int:
+        """A whole number in [low, high], both included."""
+        return int(torch.randint(low, high + 1, (), generator=self._scalars))
+
+    def chance(self, probability: float) -> bool:
+        """True with the given probability."""
+        return self.uniform(0, 1) < probability
+
+    def normal(self, *shape: int) -> Tensor:
+        """Standard normal tensor."""
+        return torch.randn(shape, generator=self.generator, device=self.device)
+
+    def rand(self, *shape: int) -> Tensor:
+        """Tensor uniform in [0, 1)."""
+        return torch.rand(shape, generator=self.generator, device=self.device)
+
+    def field(self, shape: tuple[int, ...], cells: tuple[int, ...], channels: int = 1) -> Tensor:
+        """Smooth random field [channels, *shape]: normal noise on ``cells`` points, interpolated linearly."""
+        coarse = self.normal(1, channels, *(max(2, c) for c in cells))
+        return F.interpolate(coarse, size=shape, mode="trilinear", align_corners=True)[0]
+
+
+def gaussian_blur(volume: Tensor, sigma: tuple[float, float, float]) -> Tensor:
+    """Separable Gaussian of a volume [batch, channel, x, y, z]; sigma in voxels, 0 leaves an axis alone."""
+    channels = volume.shape[1]
+    for axis, s in enumerate(sigma):
+        if s <= 0.05:
+            continue
+        radius = max(1, int(3 * s + 0.5))
+        x = torch.arange(-radius, radius + 1, dtype=volume.dtype, device=volume.device)
+        kernel = torch.exp(-0.5 * (x / s) ** 2)
+        shape = [1, 1, 1, 1, 1]
+        shape[axis + 2] = len(x)
+        padding = [0, 0, 0]
+        padding[axis] = radius
+        weight = (kernel / kernel.sum()).view(shape).repeat(channels, 1, 1, 1, 1)
+        volume = F.conv3d(volume, weight, padding=padding, groups=channels)
+    return volume

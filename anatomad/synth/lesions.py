@@ -1,0 +1,128 @@
+"""Lesion-like changes: of images, so that the encoder learns to look past them, and of anatomies, for restoration.
+
+Shapes, intensities and places are random and owe nothing to real lesions: ellipsoids with ragged borders from 3 mm to
+the plan's largest size, some nested (core, rim and halo of their own), and thin bands along the ventricles.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from anatomad.kernels import label_map, one_hot
+from anatomad.planner.plan import Corruption, Plan
+from anatomad.synth.deform import Patch
+from anatomad.synth.draws import Draws, gaussian_blur
+
+_BAND_SHARE = 0.15
+_LARGE_SHARE = 0.4
+_NESTED_SHARE = 0.5
+
+
+def _seed_voxel(inside: Tensor, draws: Draws) -> Tensor:
+    return inside[draws.integer(0, len(inside) - 1)].float()
+
+
+def _blob(patch: Patch, inside: Tensor, draws: Draws, plan: Plan, diameter: float) -> Tensor:
+    """Depth of every voxel in a ragged ellipsoid: 1 at its centre, 0 on its surface, negative outside."""
+    shape = tuple(patch.mask.shape[2:])
+    centre = _seed_voxel(inside, draws)
+    radii = [diameter / 2 * draws.uniform(0.6, 1.3) for _ in range(3)]
+    distance = torch.zeros(shape, device=patch.mask.device)
+    for axis, (spacing, radius) in enumerate(zip(plan.spacing_mm, radii, strict=True)):
+        line = (torch.arange(shape[axis], device=distance.device) - centre[axis]) * spacing / max(radius, spacing * 0.7)
+        distance = distance + line.view([-1 if a == axis else 1 for a in range(3)]) ** 2
+    cells = tuple(max(3, int(n * d / max(6.0, diameter / 3))) for n, d in zip(shape, plan.spacing_mm, strict=True))
+    return 1 - distance.sqrt() + 0.3 * draws.field(shape, cells)[0]
+
+
+def _band(patch: Patch, inside: Tensor, draws: Draws, plan: Plan) -> Tensor:
+    """A thin band of tissue that touches CSF, within a ball: positive inside."""
+    near = F.max_pool3d(patch.tissue[:, 1:2], 3, 1, 1)[0, 0]
+    ball = _blob(patch, inside, draws, plan, draws.uniform(12, 40))
+    return torch.where((near > 0.5) & (patch.tissue[0, 3] > 0.3), ball, -1.0)
+
+
+def _depths(patch: Patch, draws: Draws, plan: Plan, sizes: Corruption) -> list[Tensor]:
+    inside = patch.mask[0, 0].nonzero()
+    if len(inside) == 0:
+        return []
+    depths = []
+    for _ in range(draws.integer(*sizes.lesions)):
+        if draws.chance(_BAND_SHARE):
+            depths.append(_band(patch, inside, draws, plan))
+        else:
+            span = sizes.large_mm if draws.chance(_LARGE_SHARE) else sizes.small_mm
+            depths.append(_blob(patch, inside, draws, plan, draws.uniform(*span)))
+    return depths
+
+
+def add_lesions(image: Tensor, patch: Patch, draws: Draws, plan: Plan, minimum: int = 0) -> tuple[Tensor, Tensor]:
+    """Paint random lesions, brighter or darker than what they replace, onto a noise-free image.
+
+    Args:
+        image: [1, 1, x, y, z] about [0, 1].
+        patch: Where the brain and its tissues lie.
+        draws: Randomness.
+        plan: Sizes in mm and spacing.
+        minimum: At least so many lesions.
+
+    Returns:
+        The image with lesions, and their extent [1, 1, x, y, z] in [0, 1].
+    """
+    sizes = plan.corruption.model_copy(update={"lesions": (max(minimum, plan.corruption.lesions[0]), plan.corruption.lesions[1])})
+    extent = torch.zeros_like(image)
+    for depth in _depths(patch, draws, plan, sizes):
+        soft = draws.uniform(0.05, 0.3)
+        levels = [(0.0, draws.uniform(-0.1, 1.2))]
+        if draws.chance(_NESTED_SHARE):
+            levels.append((draws.uniform(0.2, 0.6), draws.uniform(-0.1, 1.2)))
+        for start, value in levels:
+            weight = ((depth - start) / soft).clamp(0, 1) * draws.uniform(0.5, 1.0) * patch.mask[0, 0]
+            texture = draws.uniform(0, 0.1) * draws.field(tuple(depth.shape), tuple(max(3, n // 4) for n in depth.shape))[0]
+            image = image * (1 - weight) + weight * (value + texture)
+            extent = torch.maximum(extent, weight[None, None])
+    return image, extent
+
+
+def corrupt_anatomy(anatomy: Tensor, patch: Patch, draws: Draws, plan: Plan) -> Tensor:
+    """Relabel random blobs of an anatomy and blur others away: what a lesion does to an encoder's answer.
+
+    Args:
+        anatomy: One-hot [1, tissue, x, y, z].
+
+    Returns:
+        A one-hot anatomy of the same shape.
+    """
+    tissues = anatomy.shape[1]
+    for depth in _depths(patch, draws, plan, plan.corruption):
+        inside = (depth > 0)[None, None] & patch.mask
+        if draws.chance(0.3):
+            smooth = gaussian_blur(anatomy, (2.0, 2.0, 2.0))
+            smooth[:, 0] = 0
+            changed = one_hot(label_map(smooth), tissues)
+        else:
+            changed = torch.zeros_like(anatomy)
+            changed[:, draws.integer(1, tissues - 1)] = 1
+        anatomy = torch.where(inside, changed, anatomy)
+    return anatomy
+
+
+def corrupt_edges(edge: Tensor, draws: Draws, plan: Plan) -> Tensor:
+    """Drop random edge voxels and erase the edges in random boxes.
+
+    Args:
+        edge: [1, axes, x, y, z].
+    """
+    keep = draws.rand(*edge.shape) >= draws.uniform(*plan.corruption.edge_dropout)
+    edge = edge * keep
+    shape, share = edge.shape[2:], draws.uniform(*plan.corruption.erased_share)
+    erased = 0.0
+    while erased < share:
+        size = [max(4, int(n * draws.uniform(0.12, 0.4))) for n in shape]
+        start = [draws.integer(0, max(0, n - s)) for n, s in zip(shape, size, strict=True)]
+        x, y, z = (slice(a, a + s) for a, s in zip(start, size, strict=True))
+        edge[:, :, x, y, z] = 0
+        erased += size[0] * size[1] * size[2] / (shape[0] * shape[1] * shape[2])
+    return edge

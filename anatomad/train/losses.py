@@ -1,0 +1,48 @@
+"""Losses of disentangled anatomy learning. All take volumes [batch, channel, x, y, z] and return a scalar."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def cross_entropy(logits: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Soft cross-entropy against tissue probabilities, averaged over voxels of ``weight`` (all when None)."""
+    loss = -(target * F.log_softmax(logits.float(), 1)).sum(1, keepdim=True)
+    return loss.mean() if weight is None else (loss * weight).sum() / weight.sum().clamp(min=1)
+
+
+def dice(logits: Tensor, target: Tensor) -> Tensor:
+    """One minus the soft Dice, averaged over the tissues without background."""
+    p = F.softmax(logits.float(), 1)[:, 1:]
+    target = target[:, 1:]
+    dims = (0, 2, 3, 4)
+    overlap = 2 * (p * target).sum(dims)
+    return 1 - (overlap / (p.square().sum(dims) + target.square().sum(dims)).clamp(min=1)).mean()
+
+
+def anatomy(logits: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """Agreement of an anatomy with a tissue map: cross-entropy in the brain plus Dice."""
+    return cross_entropy(logits, target, mask) + dice(logits, target)
+
+
+def consistency(first: Tensor, second: Tensor, mask: Tensor) -> Tensor:
+    """Mean squared difference of two answers for one anatomy seen in two contrasts, in the brain."""
+    difference = (F.softmax(first.float(), 1) - F.softmax(second.float(), 1)).square().sum(1, keepdim=True)
+    return (difference * mask).sum() / mask.sum().clamp(min=1)
+
+
+def usage(logits: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """Divergence of the shares of the tissues used in the brain from those expected: keeps classes from collapsing."""
+    voxels = mask.sum().clamp(min=1)
+    used = (F.softmax(logits.float(), 1) * mask).sum((0, 2, 3, 4)) / voxels
+    expected = (target * mask).sum((0, 2, 3, 4)) / voxels
+    return (expected * ((expected + 1e-4) / (used + 1e-4)).log()).sum()
+
+
+def reconstruction(image: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Mean absolute difference over ``weight`` plus half of that of the gradients, which keeps tissue borders sharp."""
+    difference = (image.float() - target) * weight
+    gradient = sum(difference.diff(dim=d).abs().sum() for d in (2, 3, 4))
+    return (difference.abs().sum() + 0.5 * torch.as_tensor(gradient)) / weight.sum().clamp(min=1)

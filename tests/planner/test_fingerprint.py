@@ -1,0 +1,125 @@
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from anatomad.errors import ImageError
+from anatomad.planner.dataset import Case, find_dataset
+from anatomad.planner.fingerprint import bias_sd, measure_case, noise_sd, take_fingerprint
+from tests.planner.test_dataset import make_dataset
+
+SPACING = (3.0, 3.5, 4.0)
+EXTENT = (136.0, 170.0, 130.0)
+
+
+def ball(shape: tuple[int, int, int], spacing: tuple[float, float, float]) -> NDArray[np.bool_]:
+    axes = np.indices(shape) - (np.array(shape)[:, None, None, None] - 1) / 2
+    millimetres = axes * np.array(spacing)[:, None, None, None]
+    inside: NDArray[np.bool_] = ((millimetres / (np.array(EXTENT)[:, None, None, None] / 2)) ** 2).sum(0) <= 1
+    return inside
+
+
+def write_brain(path: Path, noise: float = 20.0, seed: int = 0) -> None:
+    """A stripped ellipsoid of brain size, brighter from back to front, stored as LPS."""
+    inside = ball((52, 56, 40), SPACING)
+    rng = np.random.default_rng(seed)
+    ramp = np.linspace(500, 1000, 56)[:, None] * np.ones(inside.shape)
+    data = np.where(inside, ramp + rng.normal(0, noise, inside.shape), 0).astype(np.int16)
+    affine = np.diag([-SPACING[0], -SPACING[1], SPACING[2], 1.0])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(nib.Nifti1Image(data, affine), path)
+
+
+def test_measures_what_was_made(tmp_path: Path) -> None:
+    path = tmp_path / "a_0000.nii.gz"
+    write_brain(path)
+    measured = measure_case(Case("a", {0: path})).channels[0]
+    assert measured.shape == (52, 56, 40)
+    assert measured.spacing_mm == SPACING
+    assert measured.orientation == "LPS"
+    assert measured.dtype == "int16"
+    assert measured.mask_source == "stripped"
+    assert measured.brain_ml == pytest.approx(np.pi / 6 * np.prod(EXTENT) / 1000, rel=0.05)
+    assert np.allclose(measured.brain_extent_mm, EXTENT, atol=2 * max(SPACING))
+    assert measured.noise == pytest.approx(20 / 400, rel=0.15)
+    assert measured.nonfinite_share == 0
+
+
+def test_extent_is_along_canonical_axes(tmp_path: Path) -> None:
+    write_brain(tmp_path / "a.nii.gz")
+    turned = nib.load(tmp_path / "a.nii.gz").as_reoriented(np.array([[2, 1], [0, -1], [1, 1]]))
+    nib.save(turned, tmp_path / "b.nii.gz")
+    first, second = (measure_case(Case(n, {0: tmp_path / f"{n}.nii.gz"})).channels[0] for n in "ab")
+    assert second.orientation != first.orientation
+    assert second.brain_extent_mm == pytest.approx(first.brain_extent_mm, abs=4.1)
+
+
+@pytest.mark.parametrize("sd", [0.0, 5.0, 40.0])
+def test_noise_estimate_ignores_edges(sd: float) -> None:
+    rng = np.random.default_rng(1)
+    steps = 500.0 * ((np.arange(41) // 7) % 2)[:, None, None] * np.ones((41, 40, 39))
+    data = (steps + rng.normal(0, sd, steps.shape)).astype(np.float32)
+    assert noise_sd(data, np.ones(data.shape, bool)) == pytest.approx(sd, rel=0.05, abs=1e-3)
+
+
+def test_noise_of_too_small_a_mask() -> None:
+    mask = np.zeros((4, 4, 4), bool)
+    mask[1, 1, 1] = True
+    assert noise_sd(np.ones((4, 4, 4), np.float32), mask) == 0.0
+
+
+def test_bias_estimate_grows_with_the_field() -> None:
+    mask = ball((44, 50, 40), (4.0, 4.0, 4.0))
+    ramp = np.linspace(-1, 1, 44, dtype=np.float32)[:, None, None] * np.ones(mask.shape, np.float32)
+    flat = 500 + 20 * np.random.default_rng(0).normal(size=mask.shape).astype(np.float32)
+    measured = [bias_sd(np.where(mask, flat * np.exp(a * ramp), 0), mask, (4.0, 4.0, 4.0)) for a in (0.0, 0.3, 0.6)]
+    assert measured[0] < 0.05 < measured[1] < measured[2]
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> Path:
+    folder = make_dataset(tmp_path)
+    for seed, name in enumerate(("a_0000", "b_0000", "b_0001")):
+        write_brain(folder / "imagesTr" / f"{name}.nii.gz", seed=seed)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    logging.disable(logging.INFO)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+def test_only_what_changed_is_measured_again(raw: Path, tmp_path: Path) -> None:
+    dataset, work = find_dataset(str(raw)), tmp_path / "work"
+    work.mkdir()
+    first, failures = take_fingerprint(dataset, work, 2)
+    assert not failures
+    assert [(case.id, list(case.channels)) for case in first.cases] == [("a", [0]), ("b", [0, 1])]
+    bytes_before = (work / "fingerprint.json").read_bytes()
+    stamps = {path.name: path.stat().st_mtime_ns for path in (work / "fingerprint").iterdir()}
+
+    os.utime(raw / "imagesTr" / "b_0001.nii.gz", ns=(1, 1))
+    (work / "fingerprint.json").unlink()
+    again, _ = take_fingerprint(dataset, work, 1)
+    assert again == first
+    assert (work / "fingerprint.json").read_bytes() == bytes_before
+    changed = {path.name for path in (work / "fingerprint").iterdir() if path.stat().st_mtime_ns != stamps[path.name]}
+    assert changed == {"b.json"}
+
+
+def test_bad_file_is_named_and_others_are_done(raw: Path, tmp_path: Path) -> None:
+    (raw / "imagesTr" / "a_0000.nii.gz").write_bytes(b"no image")
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "fingerprint").mkdir()
+    (tmp_path / "work" / "fingerprint" / "b.json").write_text("{")
+    taken, failures = take_fingerprint(find_dataset(str(raw)), tmp_path / "work", 1)
+    assert [case.id for case in taken.cases] == ["b"]
+    assert isinstance(failures["a"], ImageError)
+    assert "a_0000.nii.gz" in str(failures["a"])

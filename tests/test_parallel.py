@@ -1,0 +1,124 @@
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from anatomad import parallel
+from anatomad.errors import AnatomadError, ImageError, ResourceError
+from anatomad.parallel import default_workers, run_jobs
+
+
+def double(value: int) -> int:
+    return 2 * value
+
+
+def die_once(marker: Path, value: int) -> int:
+    if not marker.exists():
+        marker.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return value
+
+
+def die(marker: Path) -> None:
+    with marker.open("a") as file:
+        file.write("x")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def fail(kind: str) -> None:
+    class OddError(Exception):
+        pass
+
+    raise {"known": ImageError("scan.nii: bad"), "foreign": OddError("odd"), "memory": MemoryError()}[kind]
+
+
+def sleep(seconds: float) -> float:
+    time.sleep(seconds)
+    return seconds
+
+
+def dispatch(name: str, *args: object) -> object:
+    return globals()[name](*args)
+
+
+def threads() -> str:
+    return os.environ["OMP_NUM_THREADS"]
+
+
+def test_results_in_order_of_the_jobs() -> None:
+    jobs = {name: (number,) for number, name in enumerate("dcba")}
+    results, failures = run_jobs(double, jobs, 2, "test")
+    assert list(results.items()) == [("d", 0), ("c", 2), ("b", 4), ("a", 6)]
+    assert failures == {}
+
+
+def test_no_jobs() -> None:
+    assert run_jobs(double, {}, 2, "test") == ({}, {})
+
+
+def test_killed_worker_is_tried_again(tmp_path: Path) -> None:
+    jobs = {"a": (tmp_path / "a", 1), "b": (tmp_path / "b", 2)}
+    results, failures = run_jobs(die_once, jobs, 2, "test")
+    assert results == {"a": 1, "b": 2}
+    assert failures == {}
+
+
+def test_job_that_always_kills_its_worker_is_named(tmp_path: Path) -> None:
+    marker = tmp_path / "deaths"
+    jobs = {"bad": ("die", marker), "x": ("double", 1), "y": ("double", 2), "z": ("double", 3)}
+    results, failures = run_jobs(dispatch, jobs, 2, "test")
+    assert results == {"x": 2, "y": 4, "z": 6}
+    assert list(failures) == ["bad"]
+    assert isinstance(failures["bad"], ResourceError)
+    assert "bad: its worker process was killed 3 times" in str(failures["bad"])
+    assert marker.read_text() == "xxx"
+    assert not multiprocessing.active_children()
+
+
+def test_failures_keep_their_type_or_their_words() -> None:
+    jobs = {"one": ("known",), "two": ("foreign",), "three": ("memory",)}
+    results, failures = run_jobs(fail, jobs, 1, "test")
+    assert results == {}
+    assert str(failures["one"]) == "scan.nii: bad"
+    assert isinstance(failures["one"], ImageError)
+    assert type(failures["two"]) is AnatomadError
+    assert str(failures["two"]) == "two: OddError: odd"
+    assert isinstance(failures["three"], ResourceError)
+
+
+def test_job_beyond_the_deadline_is_stopped() -> None:
+    started = time.monotonic()
+    results, failures = run_jobs(sleep, {"slow": (60.0,), "quick": (0.0,)}, 1, "test", deadline_s=3)
+    assert results == {"quick": 0.0}
+    assert "slow: not done after 3 s" in str(failures["slow"])
+    assert time.monotonic() - started < 30
+
+
+def test_interrupt_leaves_no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(parallel, "wait", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run_jobs(sleep, {"a": (60.0,)}, 1, "test")
+    assert not multiprocessing.active_children()
+
+
+def test_workers_use_one_thread() -> None:
+    assert run_jobs(threads, {"a": ()}, 1, "test")[0] == {"a": "1"}
+
+
+def test_default_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel, "free_memory", lambda: 3 * 2**30)
+    assert default_workers(2 * 2**30) == 1
+    assert default_workers(100 * 2**30) == 1
+    monkeypatch.setattr(parallel, "free_memory", lambda: None)
+    assert default_workers() >= 1
+
+
+def test_free_memory_is_plausible() -> None:
+    free = parallel.free_memory()
+    assert free is None or 2**20 < free < 2**50
