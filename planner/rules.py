@@ -19,8 +19,8 @@ FEATURES = (16, 32, 64, 96)
 STRIDE: int = 2 ** (len(FEATURES) - 1)
 FINEST_MM = 2.0
 MARGIN_VOXELS = 2
-MAX_PATCH_VOXELS = 128**3
-NOISE_FLOOR, BIAS_FLOOR, BLUR_FLOOR_MM, SLICE_FLOOR_MM = 0.06, 0.35, 3.0, 5.0
+PATCH_MM = 80.0
+NOISE_FLOOR, BIAS_FLOOR, BLUR_FLOOR_MM, SLICE_FLOOR_MM = 0.03, 0.25, 2.5, 5.0
 
 Shape = tuple[int, int, int]
 Range = tuple[float, float]
@@ -55,14 +55,15 @@ def box(images: Sequence[ChannelFingerprint], spacing_mm: Sequence[float]) -> Ch
     )
 
 
-def patch(working_box: Shape) -> Choice[Shape]:
-    """Training patch in voxels: the whole box, its longest sides shortened until the patch is small enough."""
-    sides = list(working_box)
-    while math.prod(sides) > MAX_PATCH_VOXELS:
-        sides[sides.index(max(sides))] -= STRIDE
-    value = (sides[0], sides[1], sides[2])
-    whole = "the whole box, so that position in the brain is always known"
-    return Choice(value, whole if value == working_box else f"the box cut down to {MAX_PATCH_VOXELS} voxels for memory")
+def patch(working_box: Shape, spacing_mm: Sequence[float]) -> Choice[Shape]:
+    """Training patch in voxels: about 80 mm along each axis, divisible by the stride, no larger than the box."""
+    wanted = [max(STRIDE, round(PATCH_MM / step / STRIDE) * STRIDE) for step in spacing_mm]
+    sides = [min(side, limit) for side, limit in zip(wanted, working_box, strict=True)]
+    return Choice(
+        (sides[0], sides[1], sides[2]),
+        f"about {PATCH_MM:g} mm: holds the largest lesion with its surroundings; many small patches teach more contrasts "
+        "in the same time than few large ones, and the position in the brain is an input of its own",
+    )
 
 
 def noise(images: Sequence[ChannelFingerprint]) -> Choice[Range]:
@@ -119,17 +120,19 @@ def make_plan(fingerprint: Fingerprint, participants: Sequence[str] = ()) -> Pla
         dimension=table.fixed("dimension", 3, "the working grid is isotropic, so that all three axes carry context"),
         spacing_mm=spacing_mm,
         box=working_box,
-        patch=table.add("patch", patch(working_box)),
+        patch=table.add("patch", patch(working_box, spacing_mm)),
         features=table.fixed("features", FEATURES, "small enough to train on two CPU cores in minutes"),
-        batch_size=table.fixed("batch_size", 1, "one whole brain per step holds enough voxels for a stable gradient"),
-        learning_rate=table.fixed("learning_rate", 2e-3, "largest stable rate of small networks under Adam"),
+        batch_size=table.fixed(
+            "batch_size", 2, "two people, each in two contrasts, per step: a steadier gradient than one large patch"
+        ),
+        learning_rate=table.fixed("learning_rate", 3e-3, "largest stable rate of small networks under Adam"),
         ema_decay=table.fixed("ema_decay", 0.995, "averages the weights over about 200 steps"),
-        prior_weight=table.fixed("prior_weight", (1.0, 0.1), "the tissue prior leads first, then the images decide"),
+        prior_weight=table.fixed("prior_weight", (1.0, 0.3), "the tissue prior leads first, then the images decide"),
         temperature=table.fixed("temperature", (1.0, 0.5), "soft one-hot gradients first, sharper ones later"),
         stages=_stages(table),
         randomisation=_randomisation(table, images, spacing_mm[0]),
         corruption=_corruption(table),
-        smoothing_mm=table.fixed("smoothing_mm", (0.0, 2.0, 4.0), "thin lesions need none, diffuse ones need it"),
+        smoothing_mm=table.fixed("smoothing_mm", (0.0, 4.0, 8.0, 12.0), "thin lesions need none, diffuse ones much"),
         folds=table.add("folds", folds(len({subject_of(case.id, participants) for case in fingerprint.cases}))),
         decisions=tuple(table.decisions),
     )
@@ -153,7 +156,7 @@ def _stages(table: _Table) -> Stages:
     return Stages(
         anatomy=fix("anatomy", 1500, "steps; about half of the time, as every other part stands on the anatomy"),
         restoration=fix("restoration", 1500, "steps; refilling corrupted anatomy is as hard as finding anatomy"),
-        recoupling=fix("recoupling", 400, "steps; the decoder only has to learn contrasts"),
+        recoupling=fix("recoupling", 200, "steps; the decoder only has to learn contrasts"),
     )
 
 
@@ -161,7 +164,7 @@ def _randomisation(table: _Table, images: Sequence[ChannelFingerprint], spacing_
     fix = table.under("randomisation")
     return Randomisation(
         class_mean=fix("class_mean", (0.0, 1.0), "any tissue may have any brightness, so no sequence is foreign"),
-        class_spread=fix("class_spread", (0.01, 0.10), "tissue is never flat; beyond 0.1 classes melt together"),
+        class_spread=fix("class_spread", (0.01, 0.05), "tissue is never flat; beyond 0.05 classes melt together"),
         gamma=fix("gamma", (0.6, 1.6), "monotone changes of contrast between scanners"),
         bias=table.add("randomisation.bias", bias(images)),
         noise=table.add("randomisation.noise", noise(images)),
@@ -179,8 +182,8 @@ def _corruption(table: _Table) -> Corruption:
         lesions=fix("lesions", (0, 6), "healthy anatomy must come back unchanged, hence 0 too"),
         small_mm=fix("small_mm", (3.0, 10.0), "diameters of white-matter lesions"),
         large_mm=fix("large_mm", (15.0, 60.0), "diameters of tumours with their oedema"),
-        edge_dropout=fix("edge_dropout", (0.0, 0.4), "edges fade where contrast is weak"),
-        erased_share=fix("erased_share", (0.0, 0.3), "what has no edges left must be refilled from its surroundings"),
+        edge_dropout=fix("edge_dropout", (0.0, 0.2), "edges fade where contrast is weak"),
+        erased_share=fix("erased_share", (0.0, 0.2), "what has no edges left must be refilled from its surroundings"),
     )
 
 

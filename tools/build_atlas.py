@@ -21,11 +21,14 @@ MARGIN = 2
 def _at_2mm(template: object) -> np.ndarray:
     smoothed = ndimage.gaussian_filter(template.get_fdata(dtype=np.float32), 0.7)  # anti-alias for a factor of two
     image = type(template)(smoothed, template.affine)
-    grid = resample_img(image, np.diag([SPACING_MM] * 3), interpolation="continuous", copy_header=True, force_resample=True)
+    grid = resample_img(
+        image, np.diag([SPACING_MM] * 3), interpolation="continuous", copy_header=True, force_resample=True
+    )
     return np.clip(grid.get_fdata(dtype=np.float32), 0, 1)
 
 
 def main() -> None:
+    """Write the atlas into the package."""
     template = load_mni152_template(resolution=1)
     t1, grey, white = (_at_2mm(m) for m in (template, load_mni152_gm_template(1), load_mni152_wm_template(1)))
     affine = resample_img(

@@ -101,7 +101,7 @@ def _table(sequences: dict[str, dict[str, Any]]) -> Table:
     from rich.table import Table
 
     columns = [column for column in _COLUMNS if any(s[column[0]]["value"] is not None for s in sequences.values())]
-    table = Table("sequence", *(heading for _, heading, *_ in columns), title_justify="left")
+    table = Table("sequence", *(heading for _, heading, *_ in columns), show_lines=True)
     for name, values in sequences.items():
         scans = f"{name}\n{values['volumes']} scans"
         scans += f", {values['healthy_volumes']} healthy" if values["healthy_volumes"] else ""

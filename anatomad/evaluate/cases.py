@@ -63,22 +63,20 @@ def find(predictions: Path, references: Path, healthy: Path | None = None) -> Fo
         UsageError: a folder or file is missing, or nothing matches.
         DataError: a listed scan has no prediction, or ``dataset.json`` is damaged.
     """
-    maps, labels = _files(predictions, "_anomaly"), _files(references, "")
-    if not maps:
-        raise UsageError(f"{predictions}: no CASE_anomaly.nii.gz here; make them with 'anatomad_predict'")
+    maps, labels = _maps(predictions), _files(references, "")
     name = _namer(references.parent / "dataset.json")
     matched = [match for id_, path in maps.items() if (match := _match(id_, path, labels, name))]
     cases = {match.case_id for match in matched}
-    rest = {id_: maps[id_] for id_ in maps.keys() - {match.id for match in matched}}
-    controls = _controls(_healthy(healthy, rest, cases), {match.sequence for match in matched}, name)
+    rest = {id_: maps[id_] for id_ in sorted(maps.keys() - {match.id for match in matched})}
+    controls = _controls(_healthy(healthy, rest, cases), matched, name)
     measured = sorted([*matched, *controls], key=lambda prediction: (prediction.sequence, prediction.id))
     if not measured:
         raise UsageError(f"{predictions}: no prediction has a label in {references}; labels are named CASE.nii.gz")
-    left = set(rest.values()) - {prediction.path for prediction in controls}
+    used = {prediction.path for prediction in controls}
     return Found(
         tuple(measured),
-        tuple(sorted(id_ for id_, path in rest.items() if path in left)),
-        tuple(sorted(labels.keys() - cases)),
+        without_label=tuple(id_ for id_, path in rest.items() if path not in used),
+        without_prediction=tuple(sorted(labels.keys() - cases)),
     )
 
 
@@ -105,6 +103,13 @@ def load(prediction: Prediction) -> Volume:
         subject=subject_of(prediction.case_id),
         score=_score(prediction.path.with_name(f"{prediction.id}.json")),
     )
+
+
+def _maps(folder: Path) -> dict[str, Path]:
+    maps = _files(folder, "_anomaly")
+    if not maps:
+        raise UsageError(f"{folder}: no CASE_anomaly.nii.gz here; make them with 'anatomad_predict'")
+    return maps
 
 
 def _files(folder: Path, suffix: str) -> dict[str, Path]:
@@ -150,7 +155,8 @@ def _match(id_: str, path: Path, labels: dict[str, Path], name: Callable[[int | 
     return None
 
 
-def _controls(scans: dict[str, Path], sequences: set[str], name: Callable[[int | None], str]) -> list[Prediction]:
+def _controls(scans: dict[str, Path], matched: list[Prediction], name: Callable[[int | None], str]) -> list[Prediction]:
+    sequences = {match.sequence for match in matched}
     return [_control(id_, path, sequences, name) for id_, path in scans.items()]
 
 
@@ -166,7 +172,7 @@ def _healthy(source: Path | None, unlabelled: dict[str, Path], labelled_cases: s
     if source is None:
         return {}
     if source.is_dir():
-        return _files(source, "_anomaly")
+        return _maps(source)
     if not source.is_file():
         raise UsageError(f"{source}: no such file or folder; --healthy takes predictions or a list of cases")
     lines = {line.strip() for line in source.read_text(encoding="utf-8").splitlines() if not line.startswith("#")}

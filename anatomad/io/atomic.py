@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from anatomad.errors import DataError
 from anatomad.io.commit import write_bytes
-from anatomad.io.export import write_image
+from anatomad.io.export import write_image, write_new_image
 from anatomad.io.tensors import decode_tensors, encode_tensors
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "write_bytes",
     "write_image",
     "write_json",
+    "write_new_image",
     "write_tensors",
     "write_text",
 ]

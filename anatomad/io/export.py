@@ -56,6 +56,22 @@ def write_image(path: Path | str, data: NDArray[np.generic], like: Image, *, dty
     write_bytes(path, _encode(header, volume, path.name.endswith(".gz")), verify)
 
 
+def write_new_image(
+    path: Path | str, data: NDArray[np.generic], affine: NDArray[np.float64], *, dtype: DTypeLike = np.float32
+) -> None:
+    """Write ``data`` (x, y, z) that was made from no scan; ``affine`` (4, 4) voxel to mm, RAS. As ``write_image``.
+
+    Raises:
+        ImageError, UsageError, ResourceError: as ``write_image``.
+    """
+    header = nib.Nifti1Header()
+    header.set_data_shape(data.shape)
+    header.set_sform(affine, "aligned")
+    header.set_qform(affine, "aligned")
+    header.set_xyzt_units("mm")
+    write_image(path, data, Image(np.empty(data.shape, np.float32), header, Path(path)), dtype=dtype)
+
+
 def _convert(path: Path, data: NDArray[np.generic], dtype: np.dtype[np.generic]) -> NDArray[np.generic]:
     with np.errstate(over="ignore", invalid="ignore"):
         volume = data.astype(dtype)

@@ -13,7 +13,7 @@ def edges(one_hot: Tensor, spacing: tuple[float, ...], *, per_class: bool = Fals
     Along axis ``d`` the "any" edge is ``w_d (1 - <a(p), a(p + e_d)>)`` and the edge of class ``k`` is
     ``w_d (a_k(p) - a_k(p + e_d))^2``. For one-hot input both are ``w_d`` where the label (or class membership) changes
     and 0 elsewhere; both are smooth in ``a``, so gradients reach the logits through :func:`one_hot_argmax`.
-    The weight ``w_d = min(spacing) / spacing_d`` makes an edge across thick slices count less: it is less sharply placed.
+    The weight ``w_d = min(spacing) / spacing_d`` makes an edge across thick slices count less.
 
     Args:
         one_hot: Anatomy [batch, class, *spatial], 2D or 3D.
@@ -29,7 +29,9 @@ def edges(one_hot: Tensor, spacing: tuple[float, ...], *, per_class: bool = Fals
     """
     axes = one_hot.ndim - 2
     if axes not in (2, 3) or len(spacing) != axes:
-        raise ValueError(f"need one spacing per spatial axis of a 2D or 3D map, got {list(one_hot.shape)} and {spacing}")
+        raise ValueError(
+            f"need one spacing per spatial axis of a 2D or 3D map, got {list(one_hot.shape)} and {spacing}"
+        )
     if min(spacing) <= 0:
         raise ValueError(f"spacing must be positive, got {spacing}")
     channels = []

@@ -20,7 +20,7 @@ def label_map(logits: Tensor) -> Tensor:
     """
     if logits.shape[1] > 256:
         raise ValueError(f"a label map holds at most 256 classes, got {logits.shape[1]}")
-    # A running comparison over the classes: torch.argmax across a strided dimension is an order of magnitude slower on CPU.
+    # A running comparison over the classes: argmax across a strided dimension is ten times slower on CPU.
     best = logits[:, :1]
     label = torch.zeros_like(best, dtype=torch.uint8)
     for k in range(1, logits.shape[1]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -58,11 +59,12 @@ def one_hot_argmax(logits: Tensor, temperature: float = 1.0, gumbel_seed: int | 
     """
     if logits.ndim not in (4, 5) or not logits.is_floating_point():
         raise ValueError(
-            f"logits must be floating point [batch, class, *spatial] in 2D or 3D, got {logits.dtype} {list(logits.shape)}"
+            "logits must be floating point [batch, class, *spatial] in 2D or 3D, "
+            f"got {logits.dtype} {list(logits.shape)}"
         )
     if not temperature > 0:
         raise ValueError(f"temperature must be > 0, got {temperature}")
     if gumbel_seed is not None:
         logits = logits + _gumbel_like(logits, gumbel_seed).to(logits.dtype)
-    result: Tensor = _OneHotArgmax.apply(logits, temperature)
-    return result
+    apply: Callable[[Tensor, float], Tensor] = _OneHotArgmax.apply
+    return apply(logits, temperature)

@@ -14,7 +14,7 @@ _ROUNDS = 6
 _TUKEY = 3.0
 _MIN_SPREAD = 0.02
 _MAX_GAIN = 0.5
-_ORDER = 2
+_MIN_VOXELS = 30
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def _basis(mask: Tensor) -> Tensor:
     place = mask.nonzero().float()
     low, high = place.min(0).values, place.max(0).values
     u = 2 * (place - low) / (high - low).clamp(min=1) - 1
-    terms = [u[:, i] for i in range(3)] + [u[:, i] * u[:, j] for i in range(3) for j in range(i, _ORDER + 1)]
+    terms = [u[:, i] for i in range(3)] + [u[:, i] * u[:, j] for i in range(3) for j in range(i, 3)]
     return torch.stack(terms, 1)
 
 
@@ -58,6 +58,21 @@ def _solve(design: Tensor, target: Tensor, weight: Tensor, ridge: float) -> Tens
     return torch.linalg.solve(normal, scaled.T @ target)
 
 
+def _fit_gain(x: Tensor, expected: Tensor, spread: Tensor, basis: Tensor, gain: Tensor) -> Tensor:
+    """One reweighted least-squares update of the smooth gain with which ``expected`` explains ``x``."""
+    weight = _tukey((x - gain * expected) / spread) / spread.square()
+    slope = _solve(basis * expected[:, None], x - expected, weight / weight.mean().clamp(min=1e-6), 1e-4)
+    return 1 + (basis @ slope).clamp(-_MAX_GAIN, _MAX_GAIN)
+
+
+def _spreads(residual: Tensor, label: Tensor, previous: Tensor) -> Tensor:
+    rows = []
+    for k, old in enumerate(previous):
+        own = residual[label == k]
+        rows.append((1.4826 * own.median()).clamp(min=_MIN_SPREAD) if len(own) > _MIN_VOXELS else old)
+    return torch.stack(rows)
+
+
 def recouple(image: Tensor, tissue: Tensor, mask: Tensor) -> Recoupled:
     """Recouple an anatomy with the imaging information of a scan, robustly.
 
@@ -66,34 +81,49 @@ def recouple(image: Tensor, tissue: Tensor, mask: Tensor) -> Recoupled:
 
     Args:
         image: Scan [x, y, z] about [0, 1].
-        tissue: Probabilities [tissue, x, y, z] of the restored anatomy without background; they sum to one in the brain.
+        tissue: Probabilities [tissue, x, y, z] of the restored anatomy without background, one in sum in the brain.
         mask: Brain [x, y, z], bool.
     """
     x, p = image[mask], tissue[:, mask]
     label = p.argmax(0)
     whole = _median_spread(x)
-    starts = [_median_spread(x[label == k]) if (label == k).sum() > 30 else whole for k in range(len(p))]
+    starts = [_median_spread(x[label == k]) if (label == k).sum() > _MIN_VOXELS else whole for k in range(len(p))]
     means = torch.stack([s[0] for s in starts])
     spreads = torch.stack([s[1] for s in starts])
     basis, gain = _basis(mask), torch.ones_like(x)
     for _ in range(_ROUNDS):
         weight = _tukey((x - gain * (means @ p)) / (spreads @ p))
-        shift = _solve(p.T * gain[:, None], x - gain * (means @ p), weight, 1e-5)
-        means = means + shift
-        expected = means @ p
-        weight = _tukey((x - gain * expected) / (spreads @ p)) / (spreads @ p).square()
-        slope = _solve(basis * expected[:, None], x - expected, weight / weight.mean().clamp(min=1e-6), 1e-4)
-        gain = 1 + (basis @ slope).clamp(-_MAX_GAIN, _MAX_GAIN)
-        residual = (x - gain * expected).abs()
-        spreads = torch.stack(
-            [
-                (1.4826 * residual[label == k].median()).clamp(min=_MIN_SPREAD) if (label == k).sum() > 30 else s
-                for k, s in enumerate(spreads)
-            ]
-        )
-    expected = means @ p
-    doubt = (means.square() @ p - expected.square()).clamp(min=0)
-    phi, spread = torch.zeros_like(image), torch.ones_like(image)
-    phi[mask] = gain * expected
-    spread[mask] = (spreads.square() @ p + doubt).sqrt()
-    return Recoupled(phi, spread, means, spreads)
+        means = means + _solve(p.T * gain[:, None], x - gain * (means @ p), weight, 1e-5)
+        gain = _fit_gain(x, means @ p, spreads @ p, basis, gain)
+        spreads = _spreads((x - gain * (means @ p)).abs(), label, spreads)
+    return _placed(gain * (means @ p), _predicted(means, spreads, p), mask, means, spreads)
+
+
+def _predicted(means: Tensor, spreads: Tensor, p: Tensor) -> Tensor:
+    """SD of the mixture of tissues: the mean of their variances plus the variance of their means."""
+    doubt = (means.square() @ p - (means @ p).square()).clamp(min=0)
+    return (spreads.square() @ p + doubt).sqrt()
+
+
+def _placed(phi: Tensor, spread: Tensor, mask: Tensor, means: Tensor, spreads: Tensor) -> Recoupled:
+    image, width = torch.zeros(mask.shape, device=mask.device), torch.ones(mask.shape, device=mask.device)
+    image[mask], width[mask] = phi, spread
+    return Recoupled(image, width, means, spreads)
+
+
+def regain(image: Tensor, phi: Tensor, tissue: Tensor, mask: Tensor, start: Recoupled) -> Recoupled:
+    """Fit the smooth gain and the tissue spreads of a pseudo-healthy image that something else has drawn.
+
+    Args:
+        image: Scan [x, y, z].
+        phi: Its pseudo-healthy image without bias field [x, y, z].
+        tissue: Probabilities [tissue, x, y, z] of the restored anatomy.
+        mask: Brain [x, y, z], bool.
+        start: The closed form's answer: its means and spreads are where the fit begins.
+    """
+    x, p, expected = image[mask], tissue[:, mask], phi[mask]
+    label, basis, gain, spreads = p.argmax(0), _basis(mask), torch.ones_like(x), start.spreads
+    for _ in range(_ROUNDS):
+        gain = _fit_gain(x, expected, spreads @ p, basis, gain)
+        spreads = _spreads((x - gain * expected).abs(), label, spreads)
+    return _placed(gain * expected, _predicted(start.means, spreads, p), mask, start.means, spreads)

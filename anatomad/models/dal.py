@@ -24,11 +24,19 @@ class DisentangledAnatomy(nn.Module):
         super().__init__()
         tissues, axes = len(plan.tissues), plan.dimension
         self.spacing = plan.spacing_mm[:axes]
-        self.anatomy = UNet(1, tissues, plan.features, axes)
+        self.anatomy = UNet(4, tissues, plan.features, axes)
         self.restoration = UNet(axes + 3, tissues, plan.features, axes)
         self.imaging = ImagingEncoder(tissues)
         self.recoupling = RecouplingDecoder(tissues)
         self.tissues = tissues
+
+    def see(self, image: Tensor, position: Tensor) -> Tensor:
+        """Logits of the anatomy in images [batch, 1, x, y, z].
+
+        The position [1 or batch, 3, x, y, z] tells tissues apart where a contrast leaves their order open.
+        """
+        result: Tensor = self.anatomy(torch.cat([image, position.expand(len(image), -1, -1, -1, -1)], 1))
+        return result
 
     def edges_of(self, one_hot: Tensor) -> Tensor:
         """Edges [batch, axes, x, y, z] of an anatomy; within slices for a 2D configuration."""

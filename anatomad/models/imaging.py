@@ -49,6 +49,7 @@ class ImagingEncoder(nn.Module):
         )
 
     def forward(self, quantiles: Tensor) -> Tensor:
+        """Map quartiles [batch, tissues - 1, 3] to codes [batch, 8]."""
         result: Tensor = self.layers(quantiles)
         return result
 
@@ -78,10 +79,11 @@ class RecouplingDecoder(nn.Module):
         self.first = _ModulatedConv(tissues + 3, width, ImagingEncoder.code)
         self.second = _ModulatedConv(width, width, ImagingEncoder.code)
         self.head = nn.Conv3d(width, 1, 1)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        for parameter in self.head.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, anatomy: Tensor, position: Tensor, quantiles: Tensor, code: Tensor) -> Tensor:
+        """Draw the image [batch, 1, x, y, z] of an anatomy [batch, tissues, x, y, z]."""
         median = quantiles[:, :, QUANTILES.index(0.5), None, None, None]
         start = (anatomy[:, 1:] * median).sum(1, keepdim=True)
         hidden = self.second(self.first(torch.cat([anatomy, position], 1), code), code)

@@ -31,7 +31,7 @@ class UNet(nn.Module):
         features: Channels per resolution, finest first.
         dimension: 3, or 2 to treat every slice along the last axis on its own.
 
-    Maps [batch, inputs, x, y, z] to [batch, outputs, x, y, z]. Convolved axes must divide by ``2 ** (len(features) - 1)``.
+    Maps [batch, inputs, x, y, z] to [batch, outputs, x, y, z]; convolved axes divide by ``2 ** (len(features) - 1)``.
     """
 
     def __init__(self, inputs: int, outputs: int, features: tuple[int, ...], dimension: int) -> None:
@@ -46,6 +46,7 @@ class UNet(nn.Module):
         self.head: nn.Conv2d | nn.Conv3d = (nn.Conv3d if dimension == 3 else nn.Conv2d)(features[0], outputs, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map [batch, inputs, x, y, z] to [batch, outputs, x, y, z]."""
         if self.dimension == 3:
             return self._convolve(x.contiguous(memory_format=torch.channels_last_3d))
         batch, depth = x.shape[0], x.shape[-1]

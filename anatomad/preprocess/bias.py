@@ -31,19 +31,19 @@ def correct_bias(
     """
     data = fill_nonfinite(data, mask)
     if np.count_nonzero(mask) < MIN_VOXELS:
-        return data.astype(np.float32)
+        return data
     ground, floor = _positive_range(data[mask])
     positive = np.maximum(data - ground, floor)
     field = _log_field(positive, mask & (data - ground > floor), spacing)
     field = np.clip(field - field[mask].mean(), -MAX_LOG_FIELD, MAX_LOG_FIELD)
-    return ((data - ground) * np.exp(-field) + ground).astype(np.float32)
+    return np.asarray((data - ground) * np.exp(-field) + ground, dtype=np.float32)
 
 
 def _positive_range(brain: NDArray[np.float32]) -> tuple[float, float]:
     """Return (offset to subtract, smallest value whose logarithm is taken).
 
-    Intensities of a scanner start at 0 and keep that zero, where the field multiplies. Centred ones (z-scores, resampled
-    with an offset) are shifted so that nearly all of the brain is positive.
+    Intensities of a scanner start at 0 and keep that zero, where the field multiplies. Centred ones (z-scores, an
+    offset from resampling) are shifted so that nearly all of the brain is positive.
     """
     low, middle = (float(v) for v in np.percentile(brain, (1, 50)))
     ground = 0.0 if low > 0 else low - 0.05 * max(middle - low, 1e-6)

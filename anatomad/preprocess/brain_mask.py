@@ -51,10 +51,10 @@ def brain_mask(image: Image, given: NDArray[np.bool_] | None = None) -> BrainMas
         IntensityError: constant image or more than 20 % non-finite voxels.
         BrainMaskError: the given mask has another shape, or no brain of 400 to 2500 ml is found.
     """
-    check_intensities(image.data, str(image.path))
+    data = np.asarray(image.data, dtype=np.float32)
+    check_intensities(data, str(image.path))
     if given is not None:
         return _judged(image, _checked(image, given), "given", None)
-    data = image.data
     finite = np.isfinite(data)
     if not finite.all():
         # background, so that a hole of NaN inside the brain is filled and one outside is not taken for tissue

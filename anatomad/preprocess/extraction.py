@@ -12,23 +12,23 @@ from scipy import ndimage
 
 from anatomad.errors import BrainMaskError
 from anatomad.io.geometry import working_grid
-from anatomad.preprocess.atlas import load_atlas
-from anatomad.preprocess.stripped import close_and_fill, largest_component
+from anatomad.preprocess.head_registration import STEP_MM, as_image, atlas_in_scan, improve, register_head
+from anatomad.preprocess.stripped import close_and_fill, largest_component, volume_ml
 
 Mask = NDArray[np.bool_]
 Volume = NDArray[np.float32]
 
-STEP_MM = 2.0
 SPACING = (STEP_MM, STEP_MM, STEP_MM)
-PAD = 8
-FIXED_MARGIN_MM = 8.0
-SCALP_MM = 12.0
-START_SCALES = (0.85, 0.95)
+UPPER_HEAD_MM = 100.0
+HEAD_HEIGHT_MM = 150.0
+BRAIN_BELOW_CROWN_MM = 75.0
 CORE_MM = 8.0
 LEVEL_SIGMA_MM = 20.0
 DARKEST = 0.55
 BRIGHTEST_MARGIN = 1.15
-MAX_MORPHOLOGY_ML = 1900.0
+LEAST_DEPTH_MM = 6.0
+MAX_SHALLOW_SHARE = 0.01
+MOST_MORPHOLOGY_ML = 2000.0
 MIN_CORE_VOXELS = 2000
 
 
@@ -48,20 +48,21 @@ def extract_brain(data: Volume, affine: NDArray[np.float64], name: str) -> tuple
     """
     grid = working_grid((data.shape[0], data.shape[1], data.shape[2]), affine, SPACING)
     head = _clipped(grid.to_working(data, order=1))
-    moving = _image(head)
+    outline = _outline(head, name)
+    depth = _depth(outline)
+    centre, crown = _place(outline)
     try:
-        transform = _coarse(moving, _start_centre(head, name))
-        _register(transform, moving, shrink=2, step=1.0)
-        first = _refined(head, _warped(transform, moving), reach_mm=10.0, name=name)
+        transform, contrast = register_head(head, centre, crown)
+        first = _refined(head, depth, atlas_in_scan(transform, as_image(head)), reach_mm=10.0, name=name)
         # Without scalp and skull, the metric sees the brain's own surface.
-        alone = np.where(_dilated(first, 4.0), head, np.float32(0))
-        _register(transform, _image(alone), shrink=2, step=0.5)
-        atlas = _warped(transform, moving)
+        alone = as_image(np.where(_dilated(first, 4.0), head, np.float32(0)))
+        improve(transform, alone, contrast, shrink=2, step=0.5, iterations=100)
+        atlas = atlas_in_scan(transform, alone)
     except RuntimeError as error:
         raise _no_brain(name, f"the atlas could not be registered ({str(error).strip().splitlines()[-1]})") from None
-    brain = _refined(head, atlas, reach_mm=8.0, name=name)
+    brain = _refined(head, depth, atlas, reach_mm=7.0, name=name)
     mask: Mask = grid.to_native(brain.astype(np.float32), order=1) >= 0.5
-    return mask, dice(atlas, _morphology(head))
+    return mask, dice(atlas, _morphology(head, depth, centre, crown))
 
 
 def dice(first: Mask, second: Mask) -> float:
@@ -80,12 +81,6 @@ def _clipped(working: Volume) -> Volume:
     return clipped
 
 
-def _image(volume: Volume) -> sitk.Image:
-    image = sitk.GetImageFromArray(volume)  # axes become z, y, x; every point below is in that order
-    image.SetSpacing(SPACING)
-    return image
-
-
 def _dilated(mask: Mask, mm: float) -> Mask:
     result: Mask = ndimage.distance_transform_edt(~mask) * STEP_MM <= mm
     return result
@@ -101,19 +96,24 @@ def _opened(mask: Mask, mm: float) -> Mask:
     return _dilated(_eroded(mask, mm), mm) & mask
 
 
-def _atlas_brain() -> Mask:
-    brain: Mask = np.pad(load_atlas().tissue[0] < 0.5, PAD)
-    return brain
-
-
-def _start_centre(head: Volume, name: str) -> tuple[NDArray[np.float64], float]:
-    """Return the middle of the head's upper 10 cm in the plane (x, y) and its crown (z), in mm."""
-    threshold = _otsu(head, 1)[0]
-    inside = largest_component(ndimage.binary_opening(head > 0.6 * threshold))
-    if np.count_nonzero(inside) < MIN_CORE_VOXELS:
+def _outline(head: Volume, name: str) -> Mask:
+    """Return everything that is not air, as one piece."""
+    outline = largest_component(ndimage.binary_opening(head > 0.6 * _otsu(head, 1)[0]))
+    if np.count_nonzero(outline) < MIN_CORE_VOXELS:
         raise _no_brain(name, "the foreground is too small for a head")
-    crown = float(np.percentile(np.nonzero(inside)[2], 99.9))
-    slab = np.argwhere(inside[:, :, max(0, int(crown) - 50) : int(crown) + 1])
+    return outline
+
+
+def _depth(outline: Mask) -> Volume:
+    """Return the distance in mm to the head's surface, sinuses and ear canals closed; no brain lies just below it."""
+    depth: Volume = ndimage.distance_transform_edt(close_and_fill(outline, SPACING, 10.0)) * STEP_MM
+    return depth
+
+
+def _place(outline: Mask) -> tuple[NDArray[np.float64], float]:
+    """Return the middle of the head's upper part in the plane (x, y) and its crown (z), in mm."""
+    crown = float(np.percentile(np.nonzero(outline)[2], 99.9))
+    slab = np.argwhere(outline[:, :, max(0, round(crown - UPPER_HEAD_MM / STEP_MM)) : int(crown) + 1])
     middle = (slab.min(0) + slab.max(0)) / 2
     return middle[:2] * STEP_MM, crown * STEP_MM
 
@@ -126,56 +126,15 @@ def _otsu(volume: Volume, thresholds: int) -> list[float]:
     return [float(value) for value in otsu.GetThresholds()]
 
 
-def _coarse(moving: sitk.Image, place: tuple[NDArray[np.float64], float]) -> sitk.AffineTransform:
-    """Start below the crown at two sizes, register at 8 mm, keep the better one."""
-    middle, crown = place
-    points = np.argwhere(_atlas_brain()) * STEP_MM
-    centre, top = points.mean(0), float(points[:, 2].max())
-    found = []
-    for scale in START_SCALES:
-        start = np.array([*middle, crown - SCALP_MM - scale * (top - centre[2])])
-        transform = sitk.AffineTransform(3)
-        transform.SetCenter(centre[::-1].tolist())
-        transform.SetTranslation((start - centre)[::-1].tolist())
-        transform.SetMatrix((scale * np.eye(3)).ravel().tolist())
-        found.append((_register(transform, moving, shrink=4, step=1.0), transform))
-    return min(found, key=lambda pair: pair[0])[1]
-
-
-def _register(transform: sitk.AffineTransform, moving: sitk.Image, shrink: int, step: float) -> float:
-    """Improve an affine transform (atlas to scan) in place; returns the negative mutual information."""
-    near = _dilated(_atlas_brain(), FIXED_MARGIN_MM)
-    method = sitk.ImageRegistrationMethod()
-    method.SetNumberOfThreads(1)  # sums in one order: the same mask whatever the machine
-    method.SetMetricAsMattesMutualInformation(32)
-    method.SetMetricSamplingStrategy(method.RANDOM)
-    method.SetMetricSamplingPercentage(0.4, seed=1)
-    method.SetMetricFixedMask(sitk.Cast(_image(near.astype(np.float32)), sitk.sitkUInt8))
-    method.SetInterpolator(sitk.sitkLinear)
-    method.SetOptimizerAsRegularStepGradientDescent(step, 2e-3, 150, relaxationFactor=0.7)
-    method.SetOptimizerScalesFromPhysicalShift()
-    method.SetShrinkFactorsPerLevel([shrink])
-    method.SetSmoothingSigmasPerLevel([float(shrink)])
-    method.SetInitialTransform(transform, inPlace=True)
-    method.Execute(_image(np.pad(load_atlas().t1, PAD)), moving)
-    return float(method.GetMetricValue())
-
-
-def _warped(transform: sitk.AffineTransform, scan: sitk.Image) -> Mask:
-    brain = _image(_atlas_brain().astype(np.float32))
-    warped = sitk.Resample(brain, scan, transform.GetInverse(), sitk.sitkLinear, 0.0)
-    mask: Mask = sitk.GetArrayFromImage(warped) > 0.5
-    return mask
-
-
-def _refined(head: Volume, atlas: Mask, reach_mm: float, name: str) -> Mask:
+def _refined(head: Volume, depth: Volume, atlas: Mask, reach_mm: float, name: str) -> Mask:
     """Grow or shrink the atlas brain to the tissue that its core shows, at most ``reach_mm`` beyond it."""
     core = _eroded(atlas, CORE_MM)
     if np.count_nonzero(core) < MIN_CORE_VOXELS:
         raise _no_brain(name, "the atlas did not find its place")
     relative = head / _local_level(head, core)
     brightest = BRIGHTEST_MARGIN * float(np.percentile(relative[core], 99.5))  # the scalp's fat is brighter in T1
-    tissue = (relative > DARKEST) & (relative < brightest) & _dilated(atlas, reach_mm)
+    allowed = _dilated(atlas, reach_mm) & (depth > LEAST_DEPTH_MM)
+    tissue = (relative > DARKEST) & (relative < brightest) & allowed
     joined = largest_component(_opened(tissue | core, STEP_MM + 0.1) | core)
     # Sulci and the rim of dark CSF belong to the brain; what hangs on by a thread does not.
     return largest_component(_opened(close_and_fill(joined, SPACING, 8.0), 6.0) | core)
@@ -192,12 +151,26 @@ def _local_level(head: Volume, core: Mask) -> Volume:
     return level
 
 
-def _morphology(head: Volume) -> Mask:
+def _morphology(head: Volume, depth: Volume, centre: NDArray[np.float64], crown: float) -> Mask:
     """Cut the brain loose from the scalp by erosion alone: the cheap second opinion."""
     bright = head > _otsu(head, 2)[0]
+    bright[:, :, : max(0, round((crown - HEAD_HEIGHT_MM) / STEP_MM))] = False
+    middle = np.array([*centre, crown - BRAIN_BELOW_CROWN_MM]) / STEP_MM
     brain = bright
-    for radius in (4.0, 6.0, 8.0):
-        brain = _dilated(largest_component(_eroded(bright, radius)), radius + 1.0) & bright
-        if np.count_nonzero(brain) * STEP_MM**3 / 1000.0 < MAX_MORPHOLOGY_ML:
+    for radius in (4.0, 6.0, 8.0, 10.0):
+        seed = _central_component(_eroded(bright, radius), middle)
+        brain = _dilated(seed, radius + 1.0) & bright
+        shallow = np.count_nonzero(brain & (depth < LEAST_DEPTH_MM))
+        if shallow <= MAX_SHALLOW_SHARE * np.count_nonzero(brain) and volume_ml(brain, SPACING) < MOST_MORPHOLOGY_ML:
             break
     return close_and_fill(largest_component(brain), SPACING, 6.0)
+
+
+def _central_component(mask: Mask, middle: NDArray[np.float64], radius_mm: float = 50.0) -> Mask:
+    """Keep the component with most voxels near the middle of the head."""
+    labels, _ = ndimage.label(mask)
+    around = tuple(slice(max(0, round(m - radius_mm / STEP_MM)), round(m + radius_mm / STEP_MM)) for m in middle)
+    sizes = np.bincount(labels[around].ravel(), minlength=1)
+    sizes[0] = 0
+    result: Mask = (labels == sizes.argmax()) & mask
+    return result

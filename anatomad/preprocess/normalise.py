@@ -53,7 +53,7 @@ def intensity_window(data: NDArray[np.float32], mask: NDArray[np.bool_], name: s
     low, high = (float(v) for v in np.percentile(finite, PERCENTILES))
     if not high > low:
         raise IntensityError(
-            f"{name}: the brain has one intensity, {low:g}, in nearly all its voxels, a scan with contrast was expected; "
+            f"{name}: the brain has one intensity, {low:g}, in nearly all its voxels, contrast was expected; "
             "export the scan again or give a brain mask (--mask)"
         )
     return low, high

@@ -14,7 +14,6 @@ from anatomad.preprocess.bias import correct_bias
 from anatomad.preprocess.brain_mask import BrainMask, brain_mask
 from anatomad.preprocess.normalise import CLIP, check_intensities, fill_nonfinite, intensity_window, normalise
 
-MAX_SILENT_NONFINITE = 0.0
 THICK_SLICE_MM = 3.5
 MAX_SILENT_CLIPPED = 0.01
 
@@ -62,18 +61,18 @@ def prepare_scan(
         IntensityError: constant image, or more than 20 % non-finite voxels in the image or the brain.
         BrainMaskError: no plausible brain, or a given mask of another shape.
     """
-    check_intensities(image.data, str(image.path))
+    name, data = str(image.path), np.asarray(image.data, dtype=np.float32)
+    check_intensities(data, name)
     brain = given_mask if isinstance(given_mask, BrainMask) else brain_mask(image, given_mask)
-    if brain.mask.shape != image.data.shape:
+    if brain.mask.shape != data.shape:
         raise BrainMaskError(
-            f"{image.path}: the brain mask has shape {brain.mask.shape}, the image {image.data.shape}; "
+            f"{image.path}: the brain mask has shape {brain.mask.shape}, the image {data.shape}; "
             "give a mask on the image's own grid"
         )
-    grid = working_grid(image.data.shape, image.affine, spacing_mm, mask=brain.mask, box=box, multiple=multiple)
-    working, mask = _resample(image, brain.mask, grid)
+    grid = working_grid(image.shape, image.affine, spacing_mm, mask=brain.mask, box=box, multiple=multiple)
+    working, mask = _resample(data, brain.mask, grid)
     if bias_correct:
         working = correct_bias(working, mask, spacing_mm)
-    name = str(image.path)
     window = intensity_window(working, mask, name)
     return Scan(
         image=normalise(working, mask, name),
@@ -86,10 +85,10 @@ def prepare_scan(
 
 
 def _resample(
-    image: Image, mask: NDArray[np.bool_], grid: WorkingGrid
+    data: NDArray[np.float32], mask: NDArray[np.bool_], grid: WorkingGrid
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Resample brain voxels only: what lies outside is unknown, not black, so the rim takes no part of it."""
-    brain = np.where(mask, fill_nonfinite(image.data, mask), np.float32(0))
+    brain = np.where(mask, fill_nonfinite(data, mask), np.float32(0))
     weight = np.clip(grid.to_working(mask.astype(np.float32), order=1), 0, 1)
     inside = weight >= 0.5
     values = grid.to_working(brain, order=1)
@@ -105,9 +104,10 @@ def _warnings(
     window: tuple[float, float],
 ) -> tuple[str, ...]:
     found = [brain.doubt] if brain.doubt else []
-    share = float(np.mean(~np.isfinite(image.data)))
-    if share > MAX_SILENT_NONFINITE:
-        found.append(f"{share:.2%} of the voxels were NaN or infinite and were replaced by the brain's median.")
+    if image.nonfinite_share > 0:
+        found.append(
+            f"{image.nonfinite_share:.2%} of the voxels were NaN or infinite and were replaced by the brain's median."
+        )
     thickest = max(image.spacing)
     if thickest > THICK_SLICE_MM:
         found.append(f"Slices are {thickest:.1f} mm thick; small lesions between them cannot be seen.")

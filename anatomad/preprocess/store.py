@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 STORE_VERSION = 1
 _CHUNK = 1 << 20
 _SAME_AFFINE = 1e-3
+_CONTRAST_AGENT = ("gd", "gad", "ce", "post", "contrast")
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def preprocess_case(case: Case, plan: Plan, folder: Path) -> dict[str, Any]:
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)  # cases run side by side in workers
     if not case.channels:
         raise DataError(f"case {case.id}: no image file; at least one channel is needed")
-    expected = {
+    expected: dict[str, Any] = {
         "case": case.id,
         "preprocessing": preprocessing_digest(plan),
         "inputs": {str(number): _sha256(path) for number, path in sorted(case.channels.items())},
@@ -186,10 +187,10 @@ def _multiple(plan: Plan) -> int:
 
 
 def _anatomical_channel(plan: Plan, available: list[int]) -> int:
-    """Return the channel for the tissue prior: the first T1-weighted one by name (not after contrast), else the first."""
+    """Return the channel for the tissue prior: a T1, rather without contrast agent, else the first."""
     names = {number: plan.channel_names.get(number, "").lower() for number in available}
     t1 = [number for number, name in names.items() if "t1" in name]
-    plain = [number for number in t1 if not any(word in names[number] for word in ("gd", "ce", "km", "post", "contrast"))]
+    plain = [number for number in t1 if not any(word in names[number] for word in _CONTRAST_AGENT)]
     return (plain or t1 or available)[0]
 
 

@@ -16,11 +16,12 @@ VOLUME_ML = (400.0, 2200.0)
 CLOSING_MM = 2.0
 MIN_BORDER_SHARE = 0.5
 MIN_CONNECTED_SHARE = 0.9
-MAX_VALLEY = 1.4
+MAX_VALLEY = 1.2  # seen: stripped scans up to 1.06, heads with zeroed air from 1.34
 SHELL_MM = 2.0
 SHELLS = 12
 RINGING_SHARE = 0.1
 RINGING_AMPLITUDE = 0.15
+MAX_SHELLS = 20
 
 
 @dataclass(frozen=True)
@@ -91,33 +92,43 @@ def _mode(values: NDArray[np.float32]) -> float:
     return float(np.median(inside))
 
 
-def foreground(data: NDArray[np.float32], background: Background, spacing: Spacing) -> Mask:
+def foreground(data: NDArray[np.float32], background: Background, spacing: Spacing) -> tuple[Mask, float]:
     """Everything that is not background: largest component, gaps closed, holes filled.
 
     Resampling with sharp kernels leaves shells of alternating sign around a stripped brain. Where the outermost voxels
     fall on both sides of the background by little, the lesser side gives the height of the ringing, and the threshold
-    rises to it. A sharp edge keeps its darkest CSF.
+    rises to it, shell by shell. A sharp edge keeps its darkest CSF.
+
+    Returns:
+        (x, y, z) mask; the share of all voxels beyond the threshold that the largest component holds.
     """
     deviation = data - np.float32(background.value)
-    support = largest_component(np.abs(deviation) > background.tolerance)
-    threshold = _ringing(deviation, support)
+    magnitude = np.abs(deviation)
+    support = largest_component(magnitude > background.tolerance)
+    threshold = background.tolerance
+    ceiling = RINGING_AMPLITUDE * float(np.percentile(magnitude[support], 90)) if support.any() else 0.0
+    for _ in range(MAX_SHELLS):
+        height = _ringing(deviation, support)
+        if not threshold < height < ceiling:
+            break
+        threshold = height
+        support &= magnitude > threshold
+    beyond = magnitude > threshold
     if threshold > background.tolerance:
-        core = ndimage.binary_opening(np.abs(deviation) > threshold)
-        support = largest_component(core)
-    return close_and_fill(support, spacing, CLOSING_MM)
+        beyond = ndimage.binary_opening(beyond)
+    kept = largest_component(beyond)
+    share = float(np.count_nonzero(kept)) / max(float(np.count_nonzero(beyond)), 1.0)
+    return close_and_fill(kept, spacing, CLOSING_MM), share
 
 
 def _ringing(deviation: NDArray[np.float32], support: Mask) -> float:
-    if not support.any():
-        return 0.0
+    """Return 1.5 times the upper quartile of the lesser sign in the outermost voxels; 0 where they are of one sign."""
     rim = deviation[support & ~ndimage.binary_erosion(support)]
-    scale = float(np.percentile(np.abs(deviation[support]), 90))
     below = rim < 0
     lesser = rim[below] if 2 * np.count_nonzero(below) < rim.size else rim[~below]
-    if lesser.size < RINGING_SHARE * rim.size:
+    if lesser.size <= RINGING_SHARE * rim.size:
         return 0.0
-    height = float(np.percentile(np.abs(lesser), 98))
-    return 1.5 * height if height < RINGING_AMPLITUDE * scale else 0.0
+    return 1.5 * float(np.percentile(np.abs(lesser), 75))
 
 
 def find_stripped(data: NDArray[np.float32], spacing: Spacing) -> Mask | None:
@@ -133,13 +144,8 @@ def find_stripped(data: NDArray[np.float32], spacing: Spacing) -> Mask | None:
     background = estimate_background(data)
     if background.border_share < MIN_BORDER_SHARE:
         return None
-    different = np.count_nonzero(np.abs(data - background.value) > background.tolerance)
-    if different * float(np.prod(spacing)) / 1000.0 < VOLUME_ML[0]:
-        return None
-    brain = foreground(data, background, spacing)
-    if not VOLUME_ML[0] <= volume_ml(brain, spacing) <= VOLUME_ML[1]:
-        return None
-    if np.count_nonzero(brain) < MIN_CONNECTED_SHARE * different:
+    brain, share = foreground(data, background, spacing)
+    if share < MIN_CONNECTED_SHARE or not VOLUME_ML[0] <= volume_ml(brain, spacing) <= VOLUME_ML[1]:
         return None
     return None if valley(data, brain, spacing) > MAX_VALLEY else brain
 
@@ -156,9 +162,9 @@ def valley(data: NDArray[np.float32], brain: Mask, spacing: Spacing) -> float:
     values = data[step]
     ground = float(np.percentile(values[brain[step]], 0.5))
     shell = np.ceil(depth / SHELL_MM).astype(int)
-    medians = [float(np.median(v)) for k in range(1, SHELLS + 1) if (v := values[shell == k] - ground).size]
-    return max(
-        (min(max(medians[:k]), max(medians[k + 1 :])) / max(m, 1e-3 * max(medians))
-         for k, m in enumerate(medians) if 0 < k < len(medians) - 1),
-        default=1.0,
-    )  # fmt: skip
+    medians = [float(np.median(v - ground)) for k in range(1, SHELLS + 1) if (v := values[shell == k]).size]
+    floor = 1e-3 * max(medians, default=0.0)
+    valleys = [
+        min(max(medians[:k]), max(medians[k + 1 :])) / max(medians[k], floor) for k in range(1, len(medians) - 1)
+    ]
+    return max(valleys, default=1.0)

@@ -46,7 +46,9 @@ def register_atlas(image: Volume, mask: NDArray[np.bool_], spacing_mm: Spacing, 
         _itk(mask.astype(np.float32), spacing_mm),
         _itk(1 - atlas.tissue[0], atlas.spacing_mm),
     )
-    start = sitk.CenteredTransformInitializer(*brains, sitk.AffineTransform(3), sitk.CenteredTransformInitializerFilter.MOMENTS)
+    start = sitk.CenteredTransformInitializer(
+        *brains, sitk.AffineTransform(3), sitk.CenteredTransformInitializerFilter.MOMENTS
+    )
     affine = sitk.AffineTransform(start)
     extents = [np.ptp(np.argwhere(sitk.GetArrayViewFromImage(b) > 0.5), axis=0)[::-1] * b.GetSpacing() for b in brains]
     affine.SetMatrix(np.diag(extents[1] / extents[0]).ravel().tolist())
@@ -70,7 +72,9 @@ def atlas_prior(image: Volume, mask: NDArray[np.bool_], spacing_mm: Spacing) -> 
     transform = register_atlas(image, mask, spacing_mm, atlas)
     reference = _itk(image, spacing_mm)
     maps = [
-        sitk.GetArrayFromImage(sitk.Resample(_itk(t, atlas.spacing_mm), reference, transform, sitk.sitkLinear, float(k == 0))).T
+        sitk.GetArrayFromImage(
+            sitk.Resample(_itk(t, atlas.spacing_mm), reference, transform, sitk.sitkLinear, float(k == 0))
+        ).T
         for k, t in enumerate(atlas.tissue)
     ]
     return np.stack(maps).astype(np.float32)
@@ -92,7 +96,7 @@ def _bias(values: Volume, expected: Volume, mask: NDArray[np.bool_], spacing_mm:
         volume = np.zeros(mask.shape, np.float32)
         volume[mask] = product
         parts.append(ndimage.gaussian_filter(volume, sigma)[mask])
-    return np.clip((parts[0] + 1e-6) / (parts[1] + 1e-6), 0.5, 2.0)
+    return np.asarray(np.clip((parts[0] + 1e-6) / (parts[1] + 1e-6), 0.5, 2.0), np.float32)
 
 
 def tissue_prior(image: Volume, mask: NDArray[np.bool_], spacing_mm: Spacing) -> Volume:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -11,17 +13,19 @@ from anatomad.synth.deform import Patch
 from anatomad.synth.draws import Draws, gaussian_blur
 
 _FWHM = 2.3548
-_KNOTS = 7
+_KNOTS = 5
 _REAL_SHARE = 0.35
-_MIN_CONTRAST = 0.08
-_REGIONAL = 0.08  # how far a tissue's mean may drift over the brain: deep and cortical grey matter differ in most sequences
+_MIN_CONTRAST = 0.15
+_REGIONAL = (
+    0.04  # how far a tissue's mean may drift over the brain: deep and cortical grey matter differ in most sequences
+)
 
 
 def _tissue_means(draws: Draws, ranges: Randomisation, tissues: int) -> list[float]:
     """Means of the tissues, redrawn until every neighbour pair can be told apart."""
     for _ in range(20):
         means = [draws.uniform(*ranges.class_mean) for _ in range(tissues)]
-        if all(abs(a - b) >= _MIN_CONTRAST for a, b in zip(means, means[1:], strict=False)):
+        if all(abs(a - b) >= _MIN_CONTRAST for a, b in pairwise(means)):
             break
     return means
 
@@ -42,7 +46,7 @@ def from_tissue(patch: Patch, draws: Draws, ranges: Randomisation) -> Tensor:
 def remapped(patch: Patch, draws: Draws) -> Tensor:
     """The real image under a random piecewise-linear intensity map, monotone (either way) or not."""
     values = torch.rand(_KNOTS, generator=draws.generator, device=draws.device)
-    if draws.chance(0.5):
+    if draws.chance(0.7):
         values = values.sort(descending=draws.chance(0.5)).values
     place = patch.image.clamp(0, 0.9999) * (_KNOTS - 1)
     index = place.long()
@@ -62,10 +66,10 @@ def scanned(image: Tensor, mask: Tensor, draws: Draws, plan: Plan) -> Tensor:
     """What a scanner adds: gamma, blur, thick slices, bias field and noise; then the input's own normalisation."""
     ranges, spacing = plan.randomisation, plan.spacing_mm
     image = image.clamp(0, 2) ** draws.uniform(*ranges.gamma)
-    if draws.chance(0.5):
+    if draws.chance(0.3):
         sigma = draws.uniform(*ranges.blur_mm) / _FWHM
         image = gaussian_blur(image, (sigma / spacing[0], sigma / spacing[1], sigma / spacing[2]))
-    if draws.chance(0.3):
+    if draws.chance(0.2):
         axis = draws.integer(0, 2)
         factor = draws.uniform(*ranges.slice_mm) / spacing[axis]
         image = _thick_slices(image, axis, factor) if factor > 1.05 else image

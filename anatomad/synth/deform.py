@@ -17,7 +17,7 @@ _CELL_MM = 24.0
 
 @dataclass(frozen=True)
 class CaseVolumes:
-    """A training case on the device: tissue [4, x, y, z], image [1, x, y, z] about [0, 1], brain bounds [3] in voxels."""
+    """A training case on the device: tissue [4, x, y, z], image [1, x, y, z], brain bounds [3] in voxels."""
 
     tissue: Tensor
     image: Tensor

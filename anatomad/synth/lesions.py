@@ -71,7 +71,9 @@ def add_lesions(image: Tensor, patch: Patch, draws: Draws, plan: Plan, minimum: 
     Returns:
         The image with lesions, and their extent [1, 1, x, y, z] in [0, 1].
     """
-    sizes = plan.corruption.model_copy(update={"lesions": (max(minimum, plan.corruption.lesions[0]), plan.corruption.lesions[1])})
+    sizes = plan.corruption.model_copy(
+        update={"lesions": tuple(max(minimum, number) for number in plan.corruption.lesions)}
+    )
     extent = torch.zeros_like(image)
     for depth in _depths(patch, draws, plan, sizes):
         soft = draws.uniform(0.05, 0.3)
@@ -80,7 +82,9 @@ def add_lesions(image: Tensor, patch: Patch, draws: Draws, plan: Plan, minimum: 
             levels.append((draws.uniform(0.2, 0.6), draws.uniform(-0.1, 1.2)))
         for start, value in levels:
             weight = ((depth - start) / soft).clamp(0, 1) * draws.uniform(0.5, 1.0) * patch.mask[0, 0]
-            texture = draws.uniform(0, 0.1) * draws.field(tuple(depth.shape), tuple(max(3, n // 4) for n in depth.shape))[0]
+            texture = (
+                draws.uniform(0, 0.1) * draws.field(tuple(depth.shape), tuple(max(3, n // 4) for n in depth.shape))[0]
+            )
             image = image * (1 - weight) + weight * (value + texture)
             extent = torch.maximum(extent, weight[None, None])
     return image, extent

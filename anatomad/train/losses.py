@@ -35,9 +35,10 @@ def consistency(first: Tensor, second: Tensor, mask: Tensor) -> Tensor:
 
 def usage(logits: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     """Divergence of the shares of the tissues used in the brain from those expected: keeps classes from collapsing."""
-    voxels = mask.sum().clamp(min=1)
-    used = (F.softmax(logits.float(), 1) * mask).sum((0, 2, 3, 4)) / voxels
-    expected = (target * mask).sum((0, 2, 3, 4)) / voxels
+    dims = (0, 2, 3, 4)
+    used = (F.softmax(logits.float(), 1) * mask).sum(dims)
+    expected = (target * mask).sum(dims)
+    used, expected = used / used.sum().clamp(min=1), expected / expected.sum().clamp(min=1)
     return (expected * ((expected + 1e-4) / (used + 1e-4)).log()).sum()
 
 

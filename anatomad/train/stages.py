@@ -16,7 +16,8 @@ from anatomad.synth.draws import Draws
 from anatomad.synth.lesions import add_lesions, corrupt_anatomy, corrupt_edges
 from anatomad.train import losses
 
-_LESION_SHARE = 0.5
+_LESION_SHARE = 0.35  # most of what the encoder sees is healthy: it must be exact there
+_RESTORED_LESION_SHARE = 0.7
 
 Losses = dict[str, Tensor]
 
@@ -44,10 +45,10 @@ def _between(span: Range, progress: float) -> float:
     return span[0] + (span[1] - span[0]) * progress
 
 
-def _view(patch: Patch, step: Step) -> View:
+def _view(patch: Patch, step: Step, lesion_share: float = _LESION_SHARE) -> View:
     image, real = rendered(patch, step.draws, step.plan)
     extent = torch.zeros_like(image)
-    if step.draws.chance(_LESION_SHARE):
+    if step.draws.chance(lesion_share):
         image, extent = add_lesions(image, patch, step.draws, step.plan, minimum=1)
     return View(scanned(image, patch.mask, step.draws, step.plan), patch.mask * (extent < 0.05), real)
 
@@ -59,7 +60,7 @@ def anatomy_stage(model: DisentangledAnatomy, step: Step) -> Losses:
     """
     patch = draw_patch(step.case, step.plan, step.draws)
     views = [_view(patch, step) for _ in range(2)]
-    logits = model.anatomy(torch.cat([v.image for v in views]))
+    logits = model.see(torch.cat([v.image for v in views]), patch.position)
     weights = [_between(step.plan.prior_weight, step.progress) if v.real else 1.0 for v in views]
     halves = logits.chunk(2)
     prior = sum(
@@ -72,17 +73,17 @@ def anatomy_stage(model: DisentangledAnatomy, step: Step) -> Losses:
     rebuilt = model.recouple(anatomies[source], patch.position, view.image, anatomies[target].detach())
     return {
         "prior": torch.as_tensor(prior),
-        "consistency": 0.5 * losses.consistency(halves[0], halves[1], patch.mask),
+        "consistency": 0.2 * losses.consistency(halves[0], halves[1], patch.mask),
         "usage": 0.1 * losses.usage(logits, patch.tissue, patch.mask),
-        "reconstruction": losses.reconstruction(rebuilt, view.image, view.healthy),
+        "reconstruction": 0.3 * losses.reconstruction(rebuilt, view.image, view.healthy),
     }
 
 
 @torch.no_grad()
 def _lesioned_anatomy(model: DisentangledAnatomy, patch: Patch, step: Step) -> Tensor:
     """What the encoder makes of an image with lesions, further corrupted."""
-    view = _view(patch, step)
-    one_hot = one_hot_in_brain(model.anatomy(view.image), patch.mask)
+    view = _view(patch, step, _RESTORED_LESION_SHARE)
+    one_hot = one_hot_in_brain(model.see(view.image, patch.position), patch.mask)
     return corrupt_anatomy(one_hot.float(), patch, step.draws, step.plan)
 
 
@@ -101,7 +102,7 @@ def recoupling_stage(model: DisentangledAnatomy, step: Step) -> Losses:
     patch = draw_patch(step.case, step.plan, step.draws)
     view = _view(patch, step)
     with torch.no_grad():
-        one_hot = one_hot_in_brain(model.anatomy(view.image), patch.mask)
+        one_hot = one_hot_in_brain(model.see(view.image, patch.position), patch.mask)
         logits = model.restore(model.edges_of(one_hot.float()), patch.position)
         restored = one_hot_in_brain(logits, patch.mask)
     image = model.recouple(restored.float(), patch.position, view.image, restored)

@@ -1,0 +1,69 @@
+"""``anatomad_predict``: pseudo-healthy images and calibrated anomaly maps of scans."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from anatomad.cli.common import add_folders, make_parser, run_command, say
+
+_log = logging.getLogger(__name__)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``anatomad_predict``; returns the exit code (3 when a case could not be read: the others are done)."""
+    parser = make_parser(
+        "anatomad_predict",
+        "Compare scans of any sequence with their pseudo-healthy images. CASE_0000.nii.gz, CASE_0001.nii.gz ... are\n"
+        "channels of one case and give one fused result. Finished cases are kept when the command is run again.",
+        "anatomad_predict -i scans -o results -d 001",
+    )
+    parser.add_argument(
+        "-i", "--input", required=True, type=Path, help="a scan, a folder of scans, or a data set in the raw layout"
+    )
+    parser.add_argument("-o", "--output", required=True, type=Path, help="folder of the results")
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("-d", "--dataset", help="use the model trained on this data set")
+    source.add_argument("-m", "--model", type=Path, help="use the model in this folder")
+    parser.add_argument("--fold", default="0", help="fold of the model with -d (default: 0)")
+    parser.add_argument("--each", action="store_true", help="treat every file as a case of its own")
+    parser.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: a GPU if there is one"
+    )
+    add_folders(parser)
+    return run_command(_predict, parser.parse_args(argv))
+
+
+def _predict(args: argparse.Namespace) -> int:
+    from anatomad.planner.dataset import discover_cases
+
+    folder = _model_folder(args)
+    cases = discover_cases(args.input, args.each)
+
+    from anatomad.models.device import choose_device
+    from anatomad.predict.folder import load_model
+    from anatomad.predict.run import predict_cases
+
+    model = load_model(folder, choose_device(args.device))
+    say(f"model: {folder} ({model.plan.dataset}, weights {model.digest[:12]}); cases: {len(cases)}")
+    failures = predict_cases(cases, model, args.output)
+    for name, error in failures.items():
+        _log.error("case %s could not be judged: %s", name, error, exc_info=error if args.debug else None)
+    say(f"results: {args.output}")
+    return 3 if failures else 0
+
+
+def _model_folder(args: argparse.Namespace) -> Path:
+    from anatomad.errors import UsageError
+    from anatomad.planner.dataset import dataset_folder, find_dataset
+    from anatomad.planner.plan import read_plan
+    from anatomad.planner.splits import parse_fold
+
+    if args.model is not None:
+        return Path(args.model)
+    if args.dataset is None:
+        raise UsageError("which model? Name its data set with -d 001, or its folder with -m FOLDER")
+    folder = dataset_folder(find_dataset(args.dataset, args.root), args.work)
+    return folder / f"fold{parse_fold(args.fold, read_plan(folder / 'plan.json').folds)}"

@@ -1,0 +1,62 @@
+"""``anatomad_train``: train one fold of a planned data set."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from anatomad.cli.common import add_folders, make_parser, run_command, say
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``anatomad_train``; returns the exit code (5 when interrupted: the same command goes on)."""
+    parser = make_parser(
+        "anatomad_train",
+        "Train one fold of a planned data set. Stopped at any moment, the same command goes on where it was.",
+        "anatomad_train 001 fold0 --time 20m",
+    )
+    parser.add_argument("dataset", help="data set: 1, 001, Dataset001, its full name, or its path")
+    parser.add_argument("fold", help="fold: 0 or fold0")
+    add_folders(parser)
+    parser.add_argument(
+        "--time",
+        metavar="TIME",
+        help="time to fit the training to, such as 90s, 20m or 1h30m (default: steps of the plan)",
+    )
+    parser.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: a GPU if there is one"
+    )
+    return run_command(_train, parser.parse_args(argv))
+
+
+def _train(args: argparse.Namespace) -> int:
+    from anatomad.planner.dataset import dataset_folder, find_dataset, make_folder
+    from anatomad.planner.plan import read_plan
+    from anatomad.planner.splits import parse_fold, read_splits
+    from anatomad.train.schedule import parse_time
+
+    budget = None if args.time is None else parse_time(args.time)
+    dataset = find_dataset(args.dataset, args.root)
+    folder = dataset_folder(dataset, args.work)
+    plan = read_plan(folder / "plan.json")
+    folds = read_splits(folder / "splits.json")
+    number = parse_fold(args.fold, len(folds))
+
+    # torch loads here: what can be wrong with the command line has been said by now.
+    from anatomad.models.device import choose_device
+    from anatomad.predict.calibration import calibrate_fold
+    from anatomad.train.job import Job, finished_model
+    from anatomad.train.loop import train_fold
+
+    fold, target = folds[number], folder / f"fold{number}"
+    job = Job(plan, fold, folder / "store", target, choose_device(args.device), budget)
+    if finished_model(target) is None:
+        say(f"{dataset.name} fold{number}: {len(fold.train)} cases train, {len(fold.val)} validate; model in {target}")
+        make_folder(target)
+        train_fold(job, calibrate_fold)
+    description = finished_model(target) or {}
+    say(f"{dataset.name} fold{number} is finished: {target}")
+    if description.get("plan_sha256") != plan.digest():
+        say("it was trained under another plan than the present plan.json; delete its folder to train anew")
+    say(f"next: anatomad_predict -i SCANS -o OUT -m {target}")
+    return 0

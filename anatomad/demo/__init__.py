@@ -1,0 +1,1 @@
+"""A generated data set and the whole method on it, in minutes."""

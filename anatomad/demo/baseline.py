@@ -1,0 +1,112 @@
+"""Intensity thresholding, at its best: what a scan's brightness alone says about lesions.
+
+Each rule is given what a user does not have: per sequence, the rule and smoothing that suit the labels best are taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from anatomad.evaluate.cases import Prediction, find
+from anatomad.evaluate.metrics import SortedScores, rank
+from anatomad.evaluate.volume import measure
+from anatomad.io.nifti import read_image, read_labels
+from anatomad.preprocess.normalise import normalise
+
+RULES = ("bright", "dark", "two-sided", "equalised")
+SMOOTHING_MM = (0.0, 2.0, 4.0)
+_FWHM_TO_SD = 1 / np.sqrt(8 * np.log(2))
+_MAD_TO_SD = 1.4826
+
+Scores = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+Rule = tuple[str, float]
+
+
+@dataclass
+class Thresholding:
+    """The rules' results on one sequence: average precision and best Dice by (rule, FWHM in mm), pooled over scans."""
+
+    precision: dict[Rule, float] = field(default_factory=dict)
+    dice: dict[Rule, float] = field(default_factory=dict)
+
+    def best_precision(self) -> tuple[Rule, float]:
+        """The rule of the highest average precision, and that precision."""
+        return max(self.precision.items(), key=lambda item: item[1])
+
+    def best_dice(self) -> tuple[Rule, float]:
+        """The rule of the highest Dice that any threshold reaches, and that Dice."""
+        return max(self.dice.items(), key=lambda item: item[1])
+
+
+def intensity_scores(image: Scores, brain: Mask, spacing: tuple[float, float, float]) -> Iterator[tuple[Rule, Scores]]:
+    """Yield every rule's anomaly scores (x, y, z) of a scan: larger is more anomalous, only the brain counts.
+
+    Args:
+        image: (x, y, z) intensities in any unit.
+        brain: (x, y, z).
+        spacing: voxel size in mm.
+    """
+    scaled = normalise(image, brain)
+    values = scaled[brain]
+    centre = np.median(values)
+    spread = _MAD_TO_SD * np.median(np.abs(values - centre)) + 1e-6
+    equalised = np.zeros_like(scaled)
+    equalised[brain] = np.argsort(np.argsort(values, kind="stable"), kind="stable") / values.size
+    scores = (scaled, -scaled, np.abs(scaled - centre) / spread, equalised)
+    for fwhm in SMOOTHING_MM:
+        for name, score in zip(RULES, scores, strict=True):
+            yield (name, fwhm), _smooth(score, brain, [fwhm * _FWHM_TO_SD / mm for mm in spacing])
+
+
+def threshold_intensity(images: Path, predictions: Path, references: Path) -> dict[str, Thresholding]:
+    """Measure every rule on the scans that were predicted, over the same voxels as the predictions.
+
+    Args:
+        images: folder of the scans, named as the predictions.
+        predictions: folder that ``anatomad_predict`` wrote; its brains are used.
+        references: folder of lesion labels.
+
+    Returns:
+        Results by sequence; a sequence without any lesion is left out.
+
+    Raises:
+        UsageError, DataError: see `evaluate.cases.find` and `evaluate.volume.measure`; also an unreadable scan.
+    """
+    pools: dict[str, dict[Rule, list[SortedScores]]] = {}
+    for prediction in find(predictions, references).predictions:
+        pool = pools.setdefault(prediction.sequence, {})
+        for rule, scores in _measured(images, prediction):
+            pool.setdefault(rule, []).append(scores)
+    found: dict[str, Thresholding] = {}
+    for sequence, pool in pools.items():
+        for rule, volumes in pool.items():
+            ranking = rank(volumes)
+            if ranking.average_precision is not None and ranking.oracle_dice is not None:
+                result = found.setdefault(sequence, Thresholding())
+                result.precision[rule], result.dice[rule] = ranking.average_precision, ranking.oracle_dice
+    return found
+
+
+def _measured(images: Path, prediction: Prediction) -> Iterator[tuple[Rule, SortedScores]]:
+    image = read_image(images / prediction.path.name.replace("_anomaly", "", 1))
+    brain = read_labels(prediction.sibling("anatomy")).data > 0
+    lesion = np.zeros_like(brain) if prediction.label is None else read_labels(prediction.label).data > 0
+    box = ndimage.find_objects((brain | lesion).astype(np.uint8))[0]
+    brain, lesion = brain[box], lesion[box]
+    for rule, scores in intensity_scores(np.asarray(image.data[box], np.float32), brain, image.spacing):
+        yield rule, measure(prediction.id, scores, brain, lesion).scores
+
+
+def _smooth(score: Scores, brain: Mask, sigma: list[float]) -> Scores:
+    if not any(sigma):
+        return score
+    weight = ndimage.gaussian_filter(brain.astype(np.float32), sigma)
+    blurred = ndimage.gaussian_filter(np.where(brain, score, np.float32(0)), sigma)
+    return np.asarray(blurred / np.maximum(weight, 1e-3), dtype=np.float32)

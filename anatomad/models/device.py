@@ -1,0 +1,40 @@
+"""Where a run computes and how precisely."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import torch
+
+from anatomad.errors import UsageError
+
+_CPUINFO = Path("/proc/cpuinfo")
+
+
+def choose_device(name: str) -> torch.device:
+    """Device of ``auto``, ``cpu`` or ``cuda``; ``auto`` takes a GPU where there is one.
+
+    Raises:
+        UsageError: ``cuda`` where torch sees none.
+    """
+    available = torch.cuda.is_available()
+    if name == "cuda" and not available:
+        raise UsageError("--device cuda: torch sees no CUDA device here; use --device cpu, or install torch for CUDA")
+    return torch.device("cuda" if name != "cpu" and available else "cpu")
+
+
+def precision_of(device: torch.device) -> str:
+    """``bfloat16`` where the hardware multiplies it natively, else ``float32``."""
+    if device.type == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    flags: set[str] = set()
+    with contextlib.suppress(OSError):
+        lines = _CPUINFO.read_text(encoding="utf-8", errors="replace").splitlines()
+        flags = set(next((line.split() for line in lines if line.startswith("flags")), []))
+    return "bfloat16" if flags & {"amx_bf16", "avx512_bf16"} else "float32"
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """Context in which convolutions run in ``precision``."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")

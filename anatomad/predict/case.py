@@ -1,0 +1,157 @@
+"""One case from its files to its results, in the grid it came in."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+import anatomad
+from anatomad.io.atomic import write_image, write_json
+from anatomad.io.nifti import Image, read_image
+from anatomad.models.device import precision_of
+from anatomad.planner.dataset import Case
+from anatomad.predict.calibration import subject_score
+from anatomad.predict.decompose import RECOUPLINGS, Decomposition, decompose
+from anatomad.predict.folder import Model
+from anatomad.predict.fuse import fuse
+from anatomad.predict.lesions import lesion_table
+from anatomad.preprocess.brain_mask import BrainMask
+from anatomad.preprocess.scan import Scan, prepare_scan
+from anatomad.preprocess.store import case_brain, check_one_grid
+
+MASK_LEVEL = 2.0  # -log10 p of the default mask: 1 % of healthy voxels
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class View:
+    """One channel of a case: its anomaly map, pseudo-healthy image and anatomy on the native grid."""
+
+    scan: Scan
+    parts: Decomposition
+    map_: NDArray[np.float32]
+
+
+def case_key(case: Case, model: Model) -> dict[str, Any]:
+    """What a case's results depend on; a sidecar with the same key is a finished case."""
+    return {
+        "version": FORMAT_VERSION,
+        "model": model.digest,
+        "plan": model.plan.digest(),
+        "calibration": hashlib.sha256(model.calibration.model_dump_json().encode()).hexdigest(),
+        "inputs": {str(k): hashlib.sha256(path.read_bytes()).hexdigest() for k, path in sorted(case.channels.items())},
+    }
+
+
+def is_finished(case: Case, model: Model, out: Path) -> bool:
+    """Whether ``out`` already holds this case's results for this model and these inputs."""
+    try:
+        stored = json.loads((out / f"{case.id}.json").read_bytes())
+        return bool(stored["made_from"] == case_key(case, model))
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def predict_case(case: Case, model: Model, out: Path) -> dict[str, Any]:
+    """Judge one case and write its results; ``CASE.json`` comes last and says that all the rest is there.
+
+    Args:
+        case: One or several channels on one grid; any sequence.
+        model: A finished model.
+        out: Folder of the results, made when missing.
+
+    Returns:
+        The content of ``CASE.json``.
+
+    Raises:
+        DataError: the reader, the brain mask or the geometry refuse the case.
+        ResourceError: no space left.
+    """
+    images = {number: read_image(path) for number, path in sorted(case.channels.items())}
+    check_one_grid(case.id, images.values())
+    brain = case_brain(images.values())
+    views = {number: _view(image, brain, model) for number, image in images.items()}
+    first = next(iter(images.values()))
+    anomaly = fuse([view.map_ for view in views.values()])
+    mask = anomaly >= MASK_LEVEL
+    (out / f"{case.id}.json").unlink(missing_ok=True)  # no sidecar may vouch for files that it does not describe
+    write_image(out / f"{case.id}_anomaly.nii.gz", anomaly, first)
+    write_image(out / f"{case.id}_mask.nii.gz", mask, first, dtype=np.uint8)
+    write_image(out / f"{case.id}_anatomy.nii.gz", _anatomy(list(views.values())), first, dtype=np.uint8)
+    for number, view in views.items():
+        suffix = f"_{number:04d}" if len(views) > 1 else ""
+        write_image(out / f"{case.id}_phi{suffix}.nii.gz", _phi(view, model), images[number])
+    report = _report(case, model, views, anomaly, mask, first)
+    write_json(out / f"{case.id}.json", report)
+    return report
+
+
+def _view(image: Image, brain: BrainMask, model: Model) -> View:
+    plan = model.plan
+    scan = prepare_scan(image, plan.spacing_mm, plan.box, 2 ** (len(plan.features) - 1), brain)
+    device = next(model.networks.parameters()).device
+    tensors = (torch.from_numpy(scan.image).to(device), torch.from_numpy(scan.mask).to(device))
+    parts = decompose(model.networks, *tensors, precision_of(device))
+    score = model.calibration.score.of(parts, plan.spacing_mm).cpu().numpy()
+    working = model.calibration.minus_log10_p(score)
+    native = np.maximum(scan.grid.to_native(working, order=1), 0) * brain.mask
+    return View(scan, parts, native.astype(np.float32))
+
+
+def _phi(view: View, model: Model) -> NDArray[np.float32]:
+    """Pseudo-healthy image in the scan's own intensities; 0 outside the brain."""
+    low, high = view.scan.window
+    working = view.parts.recoupled[model.calibration.score.recoupling].image.cpu().numpy()
+    native = view.scan.grid.to_native(working * (high - low) + low, order=1, fill=low)
+    return np.where(view.scan.brain.mask, native, 0).astype(np.float32)
+
+
+def _anatomy(views: list[View]) -> NDArray[np.uint8]:
+    """Labels 1 CSF, 2 grey, 3 white matter, from the mean over the channels of what the encoder saw; 0 outside."""
+    mean = sum(view.parts.anatomy.cpu().numpy() for view in views) / len(views)
+    scan = views[0].scan
+    native = scan.grid.to_native(np.asarray(mean, np.float32), order=1)
+    return np.where(scan.brain.mask, native.argmax(0) + 1, 0).astype(np.uint8)
+
+
+def _report(
+    case: Case,
+    model: Model,
+    views: dict[int, View],
+    anomaly: NDArray[np.float32],
+    mask: NDArray[np.bool_],
+    image: Image,
+) -> dict[str, Any]:
+    brain = next(iter(views.values())).scan.brain
+    score = subject_score(anomaly, brain.mask)
+    voxel_ml = float(np.prod(image.spacing)) / 1000
+    warnings = [w for view in views.values() for w in view.scan.warnings]
+    return {
+        "case": case.id,
+        "score": round(score, 5),
+        "score_p": round(model.calibration.subject_p(score), 5),
+        "anomalous_ml": round(float(mask.sum()) * voxel_ml, 3),
+        "brain_ml": round(float(brain.mask.sum()) * voxel_ml, 1),
+        "brain_mask": brain.source,
+        "channels": {str(k): _channel(case, k, view) for k, view in views.items()},
+        "lesions": lesion_table(mask, anomaly, image.affine),
+        "warnings": list(dict.fromkeys(warnings)),
+        "anatomad": anatomad.__version__,
+        "made_from": case_key(case, model),
+    }
+
+
+def _channel(case: Case, number: int, view: View) -> dict[str, Any]:
+    """File and mean absolute difference from the pseudo-healthy image, in predicted SDs, for both recouplings."""
+    inside = view.parts.mask
+    return {
+        "file": case.channels[number].name,
+        "residual": {name: round(float(view.parts.residual(name)[inside].abs().mean()), 4) for name in RECOUPLINGS},
+    }

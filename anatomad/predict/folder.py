@@ -1,0 +1,64 @@
+"""A trained model on disk: weights, plan and calibration in one folder, without pickle."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load
+
+from anatomad.errors import ModelError
+from anatomad.models.dal import DisentangledAnatomy
+from anatomad.planner.plan import Plan
+from anatomad.predict.calibration import Calibration
+
+WEIGHTS, DESCRIPTION, CALIBRATION = "weights.safetensors", "model.json", "calibration.json"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model ready to predict: networks in evaluation mode, their plan and calibration, and the weights' SHA-256."""
+
+    networks: DisentangledAnatomy
+    plan: Plan
+    calibration: Calibration
+    digest: str
+    folder: Path
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise ModelError(
+            f"{path}: not there; a finished model folder holds {WEIGHTS}, {DESCRIPTION} and {CALIBRATION}: "
+            "run the same 'anatomad_train' command again to finish it"
+        ) from None
+
+
+def load_model(folder: Path, device: str | torch.device = "cpu") -> Model:
+    """Load a finished model folder.
+
+    Raises:
+        ModelError: a file is missing or damaged, or weights, plan and calibration do not belong together.
+    """
+    weights, described = _read(folder / WEIGHTS), _read(folder / DESCRIPTION)
+    digest = hashlib.sha256(weights).hexdigest()
+    try:
+        description = json.loads(described)
+        plan = Plan.model_validate(description["plan"])
+        calibration = Calibration.model_validate_json(_read(folder / CALIBRATION))
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{folder}: {DESCRIPTION} or {CALIBRATION} is damaged ({error}); train again") from None
+    if description.get("weights_sha256") != digest:
+        raise ModelError(f"{folder / WEIGHTS}: SHA-256 {digest[:12]} is not the one in {DESCRIPTION}; train again")
+    networks = DisentangledAnatomy(plan)
+    try:
+        networks.load_state_dict(load(weights))
+    except (SafetensorError, RuntimeError) as error:
+        raise ModelError(f"{folder / WEIGHTS}: does not fit its plan ({error}); train again") from None
+    return Model(networks.to(device).eval().requires_grad_(False), plan, calibration, digest, folder)

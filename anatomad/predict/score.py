@@ -1,0 +1,54 @@
+"""The anomaly score: how far a voxel and its surroundings lie from the pseudo-healthy image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+from torch.nn import functional as F
+
+from anatomad.predict.decompose import Decomposition
+from anatomad.synth.draws import gaussian_blur
+
+_FWHM = 2.3548
+
+
+class Score(BaseModel):
+    """Which residual is read, at which widths, and what one unit of it is.
+
+    Attributes:
+        recoupling: Whose pseudo-healthy image the scan is compared with.
+        smoothing_mm: Gaussian FWHMs; the signed residual is smoothed, so that misplaced borders, bright on one side
+            and dark on the other, cancel while lesions, which keep their sign, stay.
+        units: 99th percentile of each smoothed residual in healthy brains; the score is their mean in these units.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    recoupling: str
+    smoothing_mm: tuple[float, ...]
+    units: tuple[float, ...]
+
+    def of(self, parts: Decomposition, spacing_mm: tuple[float, float, float]) -> Tensor:
+        """Score [x, y, z], at least 0; 0 outside the brain and in its outermost voxel."""
+        residual = parts.residual(self.recoupling)
+        total = torch.zeros_like(residual)
+        for width, unit in zip(self.smoothing_mm, self.units, strict=True):
+            total += smoothed(residual, parts.mask, width, spacing_mm).abs() / unit
+        return total / len(self.units) * inner(parts.mask)
+
+
+def inner(mask: Tensor) -> Tensor:
+    """The brain without its outermost voxel, where skull stripping leaves remains and partial volume rules."""
+    return F.max_pool3d((~mask)[None, None].float(), 3, 1, 1)[0, 0] < 0.5
+
+
+def smoothed(residual: Tensor, mask: Tensor, fwhm_mm: float, spacing_mm: Sequence[float]) -> Tensor:
+    """Residual [x, y, z] smoothed within the brain by a Gaussian of ``fwhm_mm``."""
+    if fwhm_mm <= 0:
+        return residual
+    x, y, z = (fwhm_mm / _FWHM / s for s in spacing_mm)
+    weight = gaussian_blur(mask[None, None].float(), (x, y, z))
+    mean = gaussian_blur((residual * mask)[None, None], (x, y, z)) / weight.clamp(min=0.05)
+    return torch.where(mask, mean[0, 0], 0.0)

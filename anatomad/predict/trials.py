@@ -1,0 +1,62 @@
+"""Trials on healthy scans: as they are, in contrasts that training had no scan of, and with painted lesions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from anatomad.planner.plan import Plan
+from anatomad.preprocess.store import StoredCase
+from anatomad.synth.contrast import rendered, scanned
+from anatomad.synth.deform import Patch
+from anatomad.synth.draws import Draws
+from anatomad.synth.lesions import add_lesions
+
+Kind = Literal["real", "unseen contrast", "lesions"]
+_LESION_EXTENT = 0.3
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A scan [x, y, z] with its brain mask and painted lesions (none where healthy)."""
+
+    kind: Kind
+    image: Tensor
+    mask: Tensor
+    lesion: Tensor
+
+
+def _whole(case: StoredCase, device: torch.device) -> Patch:
+    mask = torch.from_numpy(case.mask).to(device)[None, None]
+    tissue = torch.from_numpy(case.tissue).to(device)[None].float() / 255
+    image = torch.from_numpy(case.image[0]).to(device)[None, None].float()
+    return Patch(tissue, torch.where(mask, image, 0.0), mask, torch.zeros(1, 3, *mask.shape[2:], device=device))
+
+
+def healthy_trials(plan: Plan, cases: Sequence[StoredCase], device: torch.device) -> Iterator[Trial]:
+    """Every channel of every case as it is, and every case once in a contrast of its own."""
+    for number, case in enumerate(cases):
+        patch = _whole(case, device)
+        mask, none = patch.mask[0, 0], torch.zeros_like(patch.mask[0, 0])
+        for channel in case.image:
+            image = torch.from_numpy(channel).to(device).float()
+            yield Trial("real", torch.where(mask, image, 0.0), mask, none)
+        draws = Draws(plan.seed, "unseen contrast", number, device=device)
+        image, _ = rendered(patch, draws, plan)
+        yield Trial("unseen contrast", scanned(image, patch.mask, draws, plan)[0, 0], mask, none)
+
+
+def lesion_trials(plan: Plan, cases: Sequence[StoredCase], device: torch.device) -> Iterator[Trial]:
+    """Every case twice with painted lesions, small and large, bright and dark: in its own contrast and in another."""
+    for number, case in enumerate(cases):
+        patch = _whole(case, device)
+        for own in (True, False):
+            draws = Draws(plan.seed, "painted lesions", number, int(own), device=device)
+            image = patch.image if own else rendered(patch, draws, plan)[0]
+            image, extent = add_lesions(image, patch, draws, plan, minimum=2)
+            seen = scanned(image, patch.mask, draws, plan)[0, 0]
+            yield Trial("lesions", seen, patch.mask[0, 0], (extent[0, 0] > _LESION_EXTENT) & patch.mask[0, 0])

@@ -1,0 +1,79 @@
+"""A time budget turned into steps: each stage is tried for a few steps on a copy of the model."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import time
+from dataclasses import dataclass
+
+from anatomad.models.dal import DisentangledAnatomy
+from anatomad.planner.plan import Plan
+from anatomad.train.cases import CaseSource, SampleLoader
+from anatomad.train.learner import Learner
+from anatomad.train.schedule import CALIBRATION_SHARE, MIN_STEPS, fit_steps
+from anatomad.train.stages import STAGES, Stage
+from anatomad.train.validate import MAX_CASES, validate
+
+_LOOK_SHARE = 0.1
+_TRIED_STEPS = 8
+_COLD_STEPS = 2  # the first steps also choose algorithms and fill caches
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """What a run will do: steps per stage, validation cases looked at after each, and the seconds that a step took."""
+
+    steps: dict[str, int]
+    watched: int
+    seconds_per_step: dict[str, float]
+
+
+def fit_schedule(
+    budget_s: float,
+    began: float,
+    model: DisentangledAnatomy,
+    plan: Plan,
+    cases: CaseSource,
+    validation: CaseSource,
+    precision: str,
+) -> Schedule:
+    """Measure the speed of every stage and fit the run into a time budget.
+
+    What has passed since ``began``, 8 % for calibration, and the looks at validation cases after each stage (some 10 %
+    at most) are taken off the budget first.
+
+    Args:
+        budget_s: Seconds for the whole run.
+        began: When it began, by ``time.monotonic``.
+        model: Left as it is.
+        plan: Its steps per stage are the stages' shares of the time.
+        cases: Training cases.
+        validation: Validation cases.
+        precision: See :func:`anatomad.models.device.precision_of`.
+    """
+    device = next(model.parameters()).device
+    trial = copy.deepcopy(model)
+    seconds = {stage.name: _seconds_per_step(trial, stage, plan, cases, precision) for stage in STAGES}
+    start = time.monotonic()
+    validate(trial, [validation[0]], plan, STAGES[0].name, device, precision)
+    look = (time.monotonic() - start) * len(STAGES)
+    watched = max(1, min(MAX_CASES, len(validation), int(_LOOK_SHARE * budget_s / look) - 1))
+    left = budget_s * (1 - CALIBRATION_SHARE) - look * (watched + 1) - (time.monotonic() - began)  # + 1: the picture
+    steps = fit_steps(plan.stages.model_dump(), seconds, left)
+    if min(steps.values()) <= MIN_STEPS:
+        _log.warning("--time %.0f s is too little to train; a stage gets %d steps only", budget_s, MIN_STEPS)
+    return Schedule(steps, watched, {name: round(value, 4) for name, value in seconds.items()})
+
+
+def _seconds_per_step(model: DisentangledAnatomy, stage: Stage, plan: Plan, cases: CaseSource, precision: str) -> float:
+    learner = Learner(model, stage, plan, _TRIED_STEPS, precision)
+    loader = SampleLoader(cases, plan, stage.name, next(model.parameters()).device)
+    start = time.monotonic()
+    for step in range(_TRIED_STEPS):
+        if step == _COLD_STEPS:
+            start = time.monotonic()
+        learner.step(next(loader), step)
+    return (time.monotonic() - start) / (_TRIED_STEPS - _COLD_STEPS)

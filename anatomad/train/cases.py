@@ -1,0 +1,146 @@
+"""Stored cases on their way into training: kept in memory when they fit, drawn by counter, never by order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from batchgenerators.dataloading.data_loader import SlimDataLoaderBase
+from numpy.typing import NDArray
+
+from anatomad.errors import DataError
+from anatomad.models.dal import brain_position
+from anatomad.parallel import free_memory
+from anatomad.planner.plan import Plan
+from anatomad.preprocess.store import StoredCase, load_case, preprocessing_digest
+from anatomad.synth.deform import CaseVolumes, Patch
+from anatomad.synth.draws import Draws
+
+_MEMORY_SHARE = 4  # cases stay in memory when they need less than this part of what is free
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One sample of a step: which case and channel, its volumes on the device, and its randomness."""
+
+    case_id: str
+    volumes: CaseVolumes
+    draws: Draws
+
+
+class CaseSource(Sequence[StoredCase]):
+    """The cases of a store by position; kept in memory when all of them fit, else read each time.
+
+    Args:
+        folder: The store.
+        ids: Case ids.
+    """
+
+    def __init__(self, folder: Path, ids: Sequence[str]) -> None:
+        self.ids, self._folder = tuple(ids), folder
+        size = sum((folder / f"{case_id}.safetensors").stat().st_size for case_id in ids)
+        free = free_memory()
+        self.in_memory = free is None or size * _MEMORY_SHARE < free
+        self._kept: dict[int, StoredCase] = {}
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> StoredCase:  # type: ignore[override]  # no slices
+        case = self._kept.get(index) or load_case(self._folder, self.ids[index])
+        if self.in_memory:
+            self._kept[index] = case
+        return case
+
+
+class SampleLoader(SlimDataLoaderBase):  # type: ignore[misc]  # batchgenerators has no types
+    """Samples of the step that ``step`` names, a list of ``plan.batch_size`` per batch.
+
+    It runs in the training process: a stored case is a few megabytes away, while patches are drawn on the device that
+    trains, so that worker processes would only add copies. What it yields depends on (seed, stage, step) alone.
+    """
+
+    def __init__(self, cases: CaseSource, plan: Plan, stage: str, device: torch.device, step: int = 0) -> None:
+        super().__init__(cases, plan.batch_size)
+        self.step = step
+        self._seed, self._stage, self._device = plan.seed, stage, device
+
+    def generate_train_batch(self) -> list[Sample]:
+        """Samples of the present step; the next call gives those of the next one."""
+        samples = [
+            self._sample(Draws(self._seed, self._stage, self.step, k, device=self._device))
+            for k in range(self.batch_size)
+        ]
+        self.step += 1
+        return samples
+
+    def _sample(self, draws: Draws) -> Sample:
+        case = self._data[draws.integer(0, len(self._data) - 1)]
+        return Sample(case.id, volumes_of(case, draws.integer(0, len(case.image) - 1), self._device), draws)
+
+
+def volumes_of(case: StoredCase, channel: int, device: torch.device) -> CaseVolumes:
+    """Put one channel of a stored case and its tissue map on the device.
+
+    Args:
+        case: Stored case with shape (x, y, z).
+        channel: Position in ``case.channels``.
+        device: Where to.
+    """
+    low, high = _bounds(case.mask)
+    return CaseVolumes(
+        tissue=torch.from_numpy(case.tissue).to(device).float() / 255,
+        image=torch.from_numpy(case.image[channel : channel + 1]).to(device).float(),
+        low=torch.tensor(low, dtype=torch.float32, device=device),
+        high=torch.tensor(high, dtype=torch.float32, device=device),
+    )
+
+
+def whole_case(case: StoredCase, device: torch.device) -> Patch:
+    """Put a stored case on the device as one undeformed patch: its tissue map, first channel, brain and position."""
+    volumes = volumes_of(case, 0, device)
+    x, y, z = case.mask.shape
+    position = brain_position((slice(0, x), slice(0, y), slice(0, z)), volumes.low, volumes.high)
+    mask = torch.from_numpy(case.mask).to(device)
+    return Patch(volumes.tissue[None], volumes.image[None], mask[None, None], position[None])
+
+
+def check_store(folder: Path, ids: Sequence[str], plan: Plan) -> None:
+    """Check that the store holds every case, preprocessed as the plan says, with a brain and without NaN.
+
+    Raises:
+        DataError: some cases are missing or not as they should be; they are named.
+    """
+    way_out = f"'anatomad_plan -d {plan.dataset}'"
+    missing = [case_id for case_id in ids if not (folder / f"{case_id}.json").is_file()]
+    if missing:
+        raise DataError(f"{folder}: without {_some(missing)}; run {way_out} to preprocess them")
+    expected = preprocessing_digest(plan)
+    cases = [load_case(folder, case_id) for case_id in ids]
+    _refuse(
+        folder,
+        [case.id for case in cases if case.info.get("preprocessing") != expected],
+        f"preprocessed under another plan; run {way_out} to renew them",
+    )
+    _refuse(
+        folder,
+        [case.id for case in cases if not (case.mask.any() and np.isfinite(case.image).all())],
+        f"without brain or with NaN; delete the files and run {way_out}",
+    )
+
+
+def _refuse(folder: Path, ids: Sequence[str], reason: str) -> None:
+    if ids:
+        raise DataError(f"{folder}: {_some(ids)} {reason}")
+
+
+def _bounds(mask: NDArray[np.bool_]) -> tuple[list[int], list[int]]:
+    lines = [np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis))) for axis in range(3)]
+    return [int(line[0]) for line in lines], [int(line[-1]) for line in lines]
+
+
+def _some(ids: Sequence[str], shown: int = 5) -> str:
+    return ", ".join(ids[:shown]) + (f" and {len(ids) - shown} more cases" if len(ids) > shown else "")

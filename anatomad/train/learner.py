@@ -1,0 +1,134 @@
+"""What a stage changes: its parameters, their moving average and the optimiser."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from anatomad.models.dal import DisentangledAnatomy
+from anatomad.models.device import autocast
+from anatomad.planner.plan import Plan
+from anatomad.train.cases import Sample
+from anatomad.train.schedule import average_decay, rate_factor
+from anatomad.train.stages import Stage, Step
+
+_WEIGHT_DECAY = 1e-4
+_MAX_NORM = 1.0
+_MODEL, _AVERAGE, _OPTIMISER = "model.", "average.", "optimiser."
+
+Tensors = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one step gave: mean losses of its samples, gradient norm before clipping, and whether all was finite."""
+
+    losses: dict[str, float]
+    gradient_norm: float
+    learning_rate: float
+
+    @property
+    def finite(self) -> bool:
+        """Whether the step could be made."""
+        return math.isfinite(self.gradient_norm) and all(map(math.isfinite, self.losses.values()))
+
+
+class Learner:
+    """Optimises the parts of a model that a stage trains and freezes the others.
+
+    Args:
+        model: The whole model, on its device.
+        stage: Names the parts and the loss.
+        plan: Learning rate and decay of the moving average.
+        steps: Steps of the stage.
+        precision: See :func:`anatomad.models.device.precision_of`.
+    """
+
+    def __init__(self, model: DisentangledAnatomy, stage: Stage, plan: Plan, steps: int, precision: str) -> None:
+        self.model, self.stage, self.plan, self.steps = model.train(), stage, plan, steps
+        self._autocast = autocast(next(model.parameters()).device, precision)
+        self._trained = {name: p for name, p in model.named_parameters() if name.partition(".")[0] in stage.trains}
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(name in self._trained)
+        self._optimiser = torch.optim.AdamW(
+            self._trained.values(), lr=plan.learning_rate, weight_decay=_WEIGHT_DECAY, foreach=True
+        )
+        self._average = {name: p.detach().clone() for name, p in self._trained.items()}
+
+    def step(self, samples: Sequence[Sample], number: int, factor: float = 1.0) -> Outcome:
+        """Make optimiser step ``number``; a step whose loss or gradient is not finite changes nothing.
+
+        Args:
+            samples: Their gradients are averaged.
+            number: Step of the stage, from 0.
+            factor: On the scheduled learning rate.
+        """
+        rate = self.plan.learning_rate * factor * rate_factor(number, self.steps)
+        self._optimiser.zero_grad()
+        losses: dict[str, float] = {}
+        for sample in samples:
+            with self._autocast:
+                parts = self.stage.loss(self.model, Step(sample.volumes, sample.draws, number / self.steps, self.plan))
+                loss = torch.stack([part.float() for part in parts.values()]).sum() / len(samples)
+            loss.backward()
+            for name, part in parts.items():
+                losses[name] = losses.get(name, 0.0) + float(part.detach()) / len(samples)
+        norm = float(torch.nn.utils.clip_grad_norm_(self._trained.values(), _MAX_NORM))
+        outcome = Outcome(losses, norm, rate)
+        if outcome.finite:
+            self._apply(rate, average_decay(number, self.plan.ema_decay))
+        return outcome
+
+    def finish(self) -> None:
+        """Give the trained parameters their moving average."""
+        with torch.no_grad():
+            for name, parameter in self._trained.items():
+                parameter.copy_(self._average[name])
+
+    def tensors(self) -> Tensors:
+        """Copy of everything that the next step depends on."""
+        tensors = {_MODEL + name: tensor for name, tensor in self.model.state_dict().items()}
+        tensors |= {_AVERAGE + name: tensor for name, tensor in self._average.items()}
+        for name, parameter in self._trained.items():
+            for key, value in self._optimiser.state.get(parameter, {}).items():
+                tensors[f"{_OPTIMISER}{key}.{name}"] = value
+        return {name: tensor.detach().clone() for name, tensor in tensors.items()}
+
+    def restore(self, tensors: Tensors) -> None:
+        """Go back to what :meth:`tensors` gave; a checkpoint from before the stage's first step has weights only."""
+        restore_weights(self.model, tensors)
+        self._optimiser.state.clear()
+        with torch.no_grad():
+            for name, parameter in self._trained.items():
+                self._average[name].copy_(tensors.get(_AVERAGE + name, parameter))
+        for name, tensor in tensors.items():
+            if name.startswith(_OPTIMISER):
+                key, _, of = name.removeprefix(_OPTIMISER).partition(".")
+                parameter = self._trained[of]
+                # A fresh copy, laid out like the optimiser's own: sums over it then run in the same order.
+                device = "cpu" if key == "step" else parameter.device
+                self._optimiser.state[parameter][key] = torch.empty_like(tensor, device=device).copy_(tensor)
+
+    def _apply(self, rate: float, decay: float) -> None:
+        for group in self._optimiser.param_groups:
+            group["lr"] = rate
+        self._optimiser.step()
+        average = list(self._average.values())
+        torch._foreach_mul_(average, decay)
+        torch._foreach_add_(average, [p.detach() for p in self._trained.values()], alpha=1 - decay)
+
+
+def weights(model: DisentangledAnatomy) -> Tensors:
+    """Copy of a model's weights, named as in a checkpoint."""
+    return {_MODEL + name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+
+def restore_weights(model: DisentangledAnatomy, tensors: Tensors) -> None:
+    """Give a model the weights among ``tensors``; it must have each of them."""
+    with torch.no_grad():
+        for name, tensor in model.state_dict().items():
+            tensor.copy_(tensors[_MODEL + name])

@@ -1,0 +1,56 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from anatomad.errors import DataError
+from anatomad.train import cases
+from anatomad.train.cases import CaseSource, SampleLoader, check_store, whole_case
+from tests.train.fold import FOLD, SIDE, make_job, tiny_plan, write_case
+
+CPU = torch.device("cpu")
+
+
+def test_samples_depend_on_the_step_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = tiny_plan(batch_size=2)
+    make_job(tmp_path, plan)
+    kept = CaseSource(tmp_path / "store", FOLD.train)
+    monkeypatch.setattr(cases, "free_memory", lambda: 1000)
+    read = CaseSource(tmp_path / "store", FOLD.train)
+    assert (kept.in_memory, read.in_memory) == (True, False)
+    first, second = SampleLoader(kept, plan, "anatomy", CPU), SampleLoader(read, plan, "anatomy", CPU, step=7)
+    batches = [next(first) for _ in range(9)][7:]
+    for ours, theirs in zip(batches, (next(second), next(second)), strict=True):
+        assert [sample.case_id for sample in ours] == [sample.case_id for sample in theirs]
+        for a, b in zip(ours, theirs, strict=True):
+            assert torch.equal(a.volumes.tissue, b.volumes.tissue)
+            assert torch.equal(a.draws.normal(4), b.draws.normal(4))
+    assert {sample.case_id for _ in range(9) for sample in next(first)} == {"a", "b"}
+
+
+def test_whole_case(tmp_path: Path) -> None:
+    plan = tiny_plan()
+    write_case(tmp_path, "a", plan)
+    case = CaseSource(tmp_path, ["a"])[0]
+    patch = whole_case(case, CPU)
+    assert patch.tissue.shape == (1, 4, SIDE, SIDE, SIDE)
+    assert torch.allclose(patch.tissue.sum(1), torch.ones(1))
+    assert patch.mask.dtype == torch.bool
+    inside = patch.position[0][:, patch.mask[0, 0]]
+    assert torch.allclose(inside.amax(1), torch.ones(3))
+    assert torch.allclose(inside.amin(1), -torch.ones(3))
+    assert np.array_equal(patch.image[0].numpy(), case.image.astype(np.float32))
+
+
+def test_incomplete_stores_are_named(tmp_path: Path) -> None:
+    plan = tiny_plan()
+    write_case(tmp_path, "a", plan)
+    check_store(tmp_path, ["a"], plan)
+    with pytest.raises(DataError, match="without b, c, d, e, f and 1 more cases; run 'anatomad_plan -d Dat"):
+        check_store(tmp_path, list("abcdefg"), plan)
+    with pytest.raises(DataError, match="a preprocessed under another plan"):
+        check_store(tmp_path, ["a"], tiny_plan(box=(32, 32, 32)))
+    write_case(tmp_path, "nan", plan, poison=float("nan"))
+    with pytest.raises(DataError, match="nan without brain or with NaN; delete the files"):
+        check_store(tmp_path, ["a", "nan"], plan)
