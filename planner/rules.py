@@ -61,8 +61,8 @@ def patch(working_box: Shape, spacing_mm: Sequence[float]) -> Choice[Shape]:
     sides = [min(side, limit) for side, limit in zip(wanted, working_box, strict=True)]
     return Choice(
         (sides[0], sides[1], sides[2]),
-        f"about {PATCH_MM:g} mm: holds the largest lesion with its surroundings; many small patches teach more contrasts "
-        "in the same time than few large ones, and the position in the brain is an input of its own",
+        f"about {PATCH_MM:g} mm: holds the largest lesion with its surroundings; many small patches teach more "
+        "contrasts in the same time than few large ones, and the position in the brain is an input of its own",
     )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -79,14 +80,14 @@ def threshold_intensity(images: Path, predictions: Path, references: Path) -> di
     Raises:
         UsageError, DataError: see `evaluate.cases.find` and `evaluate.volume.measure`; also an unreadable scan.
     """
-    pools: dict[str, dict[Rule, list[SortedScores]]] = {}
-    for prediction in find(predictions, references).predictions:
-        pool = pools.setdefault(prediction.sequence, {})
-        for rule, scores in _measured(images, prediction):
-            pool.setdefault(rule, []).append(scores)
     found: dict[str, Thresholding] = {}
-    for sequence, pool in pools.items():
-        for rule, volumes in pool.items():
+    predicted = find(predictions, references).predictions
+    for sequence, members in groupby(predicted, key=lambda prediction: prediction.sequence):
+        pools: dict[Rule, list[SortedScores]] = {}
+        for prediction in members:
+            for rule, scores in _measured(images, prediction):
+                pools.setdefault(rule, []).append(scores)
+        for rule, volumes in pools.items():
             ranking = rank(volumes)
             if ranking.average_precision is not None and ranking.oracle_dice is not None:
                 result = found.setdefault(sequence, Thresholding())

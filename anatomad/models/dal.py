@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from anatomad.kernels import edges, label_map, one_hot_argmax
 from anatomad.models.imaging import ImagingEncoder, RecouplingDecoder, tissue_quantiles
+from anatomad.models.tiling import tiled
 from anatomad.models.unet import UNet
 from anatomad.planner.plan import Plan
 
@@ -29,6 +30,7 @@ class DisentangledAnatomy(nn.Module):
         self.imaging = ImagingEncoder(tissues)
         self.recoupling = RecouplingDecoder(tissues)
         self.tissues = tissues
+        self.patch = plan.patch
 
     def see(self, image: Tensor, position: Tensor) -> Tensor:
         """Logits of the anatomy in images [batch, 1, x, y, z].
@@ -37,6 +39,14 @@ class DisentangledAnatomy(nn.Module):
         """
         result: Tensor = self.anatomy(torch.cat([image, position.expand(len(image), -1, -1, -1, -1)], 1))
         return result
+
+    def see_whole(self, image: Tensor, position: Tensor, mask: Tensor) -> Tensor:
+        """As :meth:`see`, for a whole volume [1, 1, x, y, z] and its brain, tile by tile."""
+        return tiled(self.anatomy, torch.cat([image, position], 1), mask, self.patch)
+
+    def restore_whole(self, edge: Tensor, position: Tensor, mask: Tensor) -> Tensor:
+        """As :meth:`restore`, for a whole volume [1, axes, x, y, z] and its brain, tile by tile."""
+        return tiled(self.restoration, torch.cat([edge, position], 1), mask, self.patch)
 
     def edges_of(self, one_hot: Tensor) -> Tensor:
         """Edges [batch, axes, x, y, z] of an anatomy; within slices for a 2D configuration."""

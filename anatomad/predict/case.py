@@ -54,9 +54,19 @@ def is_finished(case: Case, model: Model, out: Path) -> bool:
     """Whether ``out`` already holds this case's results for this model and these inputs."""
     try:
         stored = json.loads((out / f"{case.id}.json").read_bytes())
-        return bool(stored["made_from"] == case_key(case, model))
+        there = all((out / name).is_file() for name in _image_names(case))
+        return there and bool(stored["made_from"] == case_key(case, model))
     except (OSError, ValueError, KeyError, TypeError):
         return False
+
+
+def _image_names(case: Case) -> list[str]:
+    phi = [_phi_name(case, number) for number in case.channels]
+    return [*(f"{case.id}_{kind}.nii.gz" for kind in ("anomaly", "mask", "anatomy")), *phi]
+
+
+def _phi_name(case: Case, number: int) -> str:
+    return f"{case.id}_phi_{number:04d}.nii.gz" if len(case.channels) > 1 else f"{case.id}_phi.nii.gz"
 
 
 def predict_case(case: Case, model: Model, out: Path) -> dict[str, Any]:
@@ -86,8 +96,7 @@ def predict_case(case: Case, model: Model, out: Path) -> dict[str, Any]:
     write_image(out / f"{case.id}_mask.nii.gz", mask, first, dtype=np.uint8)
     write_image(out / f"{case.id}_anatomy.nii.gz", _anatomy(list(views.values())), first, dtype=np.uint8)
     for number, view in views.items():
-        suffix = f"_{number:04d}" if len(views) > 1 else ""
-        write_image(out / f"{case.id}_phi{suffix}.nii.gz", _phi(view, model), images[number])
+        write_image(out / _phi_name(case, number), _phi(view, model), images[number])
     report = _report(case, model, views, anomaly, mask, first)
     write_json(out / f"{case.id}.json", report)
     return report

@@ -64,9 +64,10 @@ def decompose(networks: DisentangledAnatomy, image: Tensor, mask: Tensor, precis
         for axes in ((), (2,)):
             # the mirror image has its own left and right
             there = torch.cat([-position.flip(2)[:, :1], position.flip(2)[:, 1:]], 1) if axes else position
-            seen = networks.see(scan.flip(axes), there)
-            edge = networks.edges_of(one_hot_in_brain(seen.float(), brain.flip(axes)))
-            rebuilt = networks.restore(edge, there)
+            mirrored = brain.flip(axes)
+            seen = networks.see_whole(scan.flip(axes), there, mirrored)
+            edge = networks.edges_of(one_hot_in_brain(seen, mirrored))
+            rebuilt = networks.restore_whole(edge, there, mirrored)
             anatomy = anatomy + _probabilities(seen.flip(axes), brain) / 2
             restored = restored + _probabilities(rebuilt.flip(axes), brain) / 2
         labelled = one_hot_in_brain(torch.cat([torch.zeros_like(scan), restored[None]], 1), brain)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,22 +42,31 @@ def _read(path: Path) -> bytes:
         ) from None
 
 
+@contextlib.contextmanager
+def _damaged(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{path}: damaged ({error}); train again") from None
+
+
 def load_model(folder: Path, device: str | torch.device = "cpu") -> Model:
     """Load a finished model folder.
 
     Raises:
         ModelError: a file is missing or damaged, or weights, plan and calibration do not belong together.
     """
-    weights, described = _read(folder / WEIGHTS), _read(folder / DESCRIPTION)
+    weights, described, calibrated = (_read(folder / name) for name in (WEIGHTS, DESCRIPTION, CALIBRATION))
     digest = hashlib.sha256(weights).hexdigest()
-    try:
+    with _damaged(folder / DESCRIPTION):
         description = json.loads(described)
         plan = Plan.model_validate(description["plan"])
-        calibration = Calibration.model_validate_json(_read(folder / CALIBRATION))
-    except (ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{folder}: {DESCRIPTION} or {CALIBRATION} is damaged ({error}); train again") from None
+    with _damaged(folder / CALIBRATION):
+        calibration = Calibration.model_validate_json(calibrated)
     if description.get("weights_sha256") != digest:
         raise ModelError(f"{folder / WEIGHTS}: SHA-256 {digest[:12]} is not the one in {DESCRIPTION}; train again")
+    if description.get("plan_sha256") != plan.digest():
+        raise ModelError(f"{folder / DESCRIPTION}: its plan is not the one that was trained; train again")
     networks = DisentangledAnatomy(plan)
     try:
         networks.load_state_dict(load(weights))

@@ -26,6 +26,7 @@ CORE_MM = 8.0
 LEVEL_SIGMA_MM = 20.0
 DARKEST = 0.55
 BRIGHTEST_MARGIN = 1.15
+RIM_BRIGHTEST = 1.1
 LEAST_DEPTH_MM = 6.0
 MAX_SHALLOW_SHARE = 0.01
 MOST_MORPHOLOGY_ML = 2000.0
@@ -61,6 +62,8 @@ def extract_brain(data: Volume, affine: NDArray[np.float64], name: str) -> tuple
     except RuntimeError as error:
         raise _no_brain(name, f"the atlas could not be registered ({str(error).strip().splitlines()[-1]})") from None
     brain = _refined(head, depth, atlas, reach_mm=7.0, name=name)
+    if contrast == "dark CSF":
+        brain = _with_rim(brain, head, depth)
     mask: Mask = grid.to_native(brain.astype(np.float32), order=1) >= 0.5
     return mask, dice(atlas, _morphology(head, depth, centre, crown))
 
@@ -138,6 +141,12 @@ def _refined(head: Volume, depth: Volume, atlas: Mask, reach_mm: float, name: st
     joined = largest_component(_opened(tissue | core, STEP_MM + 0.1) | core)
     # Sulci and the rim of dark CSF belong to the brain; what hangs on by a thread does not.
     return largest_component(_opened(close_and_fill(joined, SPACING, 8.0), 6.0) | core)
+
+
+def _with_rim(brain: Mask, head: Volume, depth: Volume) -> Mask:
+    """Add the rim of dark CSF, one voxel wide, that skull-stripped scans keep; bright scalp and marrow stay out."""
+    ring = _dilated(brain, STEP_MM) & (depth > LEAST_DEPTH_MM) & (head < RIM_BRIGHTEST * np.median(head[brain]))
+    return brain | ring
 
 
 def _local_level(head: Volume, core: Mask) -> Volume:

@@ -85,7 +85,8 @@ def _neighbours(probability: Volume) -> Volume:
     total = np.zeros_like(probability)
     for axis in (1, 2, 3):
         total += ndimage.uniform_filter1d(probability, 3, axis=axis, mode="nearest") * 3 - probability
-    return total / 6
+    total /= 6
+    return total
 
 
 def _bias(values: Volume, expected: Volume, mask: NDArray[np.bool_], spacing_mm: Spacing) -> Volume:
@@ -96,7 +97,7 @@ def _bias(values: Volume, expected: Volume, mask: NDArray[np.bool_], spacing_mm:
         volume = np.zeros(mask.shape, np.float32)
         volume[mask] = product
         parts.append(ndimage.gaussian_filter(volume, sigma)[mask])
-    return np.asarray(np.clip((parts[0] + 1e-6) / (parts[1] + 1e-6), 0.5, 2.0), np.float32)
+    return np.clip((parts[0] + 1e-6) / (parts[1] + 1e-6), 0.5, 2.0)
 
 
 def tissue_prior(image: Volume, mask: NDArray[np.bool_], spacing_mm: Spacing) -> Volume:

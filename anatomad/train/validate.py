@@ -37,10 +37,10 @@ class Decomposed:
 def decompose(model: DisentangledAnatomy, image: Tensor, patch: Patch, precision: str) -> Decomposed:
     """Anatomy, edges and restored anatomy of ``image`` [1, 1, x, y, z] in the brain of ``patch``."""
     with autocast(image.device, precision):
-        logits = model.see(image, patch.position)
+        logits = model.see_whole(image, patch.position, patch.mask)
         anatomy = one_hot_in_brain(logits, patch.mask).float()
         edges = model.edges_of(anatomy)
-        return Decomposed(logits, anatomy, edges, model.restore(edges, patch.position))
+        return Decomposed(logits, anatomy, edges, model.restore_whole(edges, patch.position, patch.mask))
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ from anatomad.cli import demo, plan
 from anatomad.demo import generate
 from anatomad.demo.generate import TRAINING, Subject, subjects
 
-FEW = subjects(training=3, tumours=1, spots=1, healthy=1)
+FEW = subjects(training=2, tumours=1, spots=1, healthy=0)
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ Spacing = tuple[float, float, float]
 
 SPACING = (2.5, 2.5, 2.5)
 SHAPE = (72, 84, 68)
+HEAD_PADDING = ((14, 14), (14, 14), (24, 14))
 HALF_AXES_MM = (66.0, 82.0, 62.0)
 VOLUME_ML = 4 / 3 * np.pi * float(np.prod(HALF_AXES_MM)) / 1000
 
@@ -53,10 +54,15 @@ def with_skull(brain: Volume, scalp: float = 1000.0) -> Volume:
     return np.where((radius >= 1.08) & (radius < 1.15), scalp, head).astype(np.float32)
 
 
+def atlas_tissue() -> Volume:
+    """Share of grey and white matter, on the grid of ``atlas_head``."""
+    return np.pad(load_atlas().tissue[2:].sum(0), HEAD_PADDING)
+
+
 @cache
 def atlas_head(levels: tuple[float, float, float, float], spacing: float = 1.75) -> tuple[Volume, Mask]:
     """A whole head around the atlas's brain, with neck, Rician noise and a bias field; ``spacing`` makes it small."""
-    tissue = np.pad(load_atlas().tissue, ((0, 0), (14, 14), (14, 14), (24, 14)))
+    tissue = np.pad(load_atlas().tissue, ((0, 0), *HEAD_PADDING))
     tissue[0] = 1 - tissue[1:].sum(0)
     brain = tissue[0] < 0.5
     outside = ndimage.distance_transform_edt(~brain) * spacing

@@ -27,8 +27,8 @@ STRIPPED = {
     "Dataset103_StrokeT2/imagesTs/M2307_0000.nii.gz": 1328,
 }
 HEADS = {
-    "Dataset003_WholeHeadT1/imagesTs/IXI014_0000.nii.gz": (1150, 1300),
-    "Dataset003_WholeHeadT1/imagesTs/chris_0000.nii.gz": (1450, 1750),
+    "Dataset003_WholeHeadT1/imagesTs/IXI014_0000.nii.gz": (1200, 1450),
+    "Dataset003_WholeHeadT1/imagesTs/chris_0000.nii.gz": (1550, 1850),
 }
 
 

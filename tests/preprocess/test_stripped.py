@@ -57,10 +57,12 @@ def test_ringing_of_a_cubic_resampling(levels: tuple[float, float, float, float]
     shift = (0.5, 0.3, 0.4)
     rung: Volume = ndimage.shift(data, shift, order=3).astype(np.float32)
     assert (rung < 0).mean() > 0.001
-    assert not np.array_equal(rung > 0, mask)
+    everything = np.abs(rung) > 1e-3
     found = find_stripped(np.round(rung) if rounded else rung, SPACING)
     assert found is not None
-    assert dice(found, ndimage.shift(mask.astype(np.float32), shift, order=1) > 0.5) > 0.96
+    truth = ndimage.shift(mask.astype(np.float32), shift, order=1) > 0.5
+    assert dice(found, truth) > 0.92  # one shell of these large voxels, the partial volume, makes 0.93
+    assert dice(everything, truth) < 0.85
 
 
 def test_darkest_rim_is_kept() -> None:
@@ -105,7 +107,7 @@ def test_two_pieces_are_no_brain() -> None:
 
 
 def test_background_of_noise() -> None:
-    data, mask = ellipsoid()
+    data, _ = ellipsoid()
     noisy = (data + rng().normal(100, 4, data.shape)).astype(np.float32)
     background = estimate_background(noisy)
     assert background.value == pytest.approx(100, abs=2)

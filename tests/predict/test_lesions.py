@@ -1,0 +1,43 @@
+import numpy as np
+import pytest
+
+from anatomad.predict.lesions import lesion_table
+from tests.factories import make_affine
+
+AFFINE = make_affine(np.diag([-1.0, 1.0, 1.0]), (2.0, 1.5, 3.0), angles=(10.0, 0.0, -20.0), origin=(30.0, -40.0, 5.0))
+
+
+def to_mm(voxel: tuple[float, ...]) -> list[float]:
+    return (AFFINE @ [*voxel, 1])[:3].tolist()
+
+
+def test_positions_volumes_and_peaks() -> None:
+    mask, anomaly = np.zeros((12, 13, 14), bool), np.zeros((12, 13, 14), np.float32)
+    mask[2:4, 3:7, 5:8] = True
+    mask[9, 10, 11] = mask[10, 11, 12] = True  # touch at a corner: one region
+    anomaly[mask] = 2.5
+    anomaly[3, 5, 7], anomaly[10, 11, 12] = 4.0, 3.25
+    anomaly[0, 0, 0] = 9  # outside the mask
+    large, small = lesion_table(mask, anomaly, AFFINE)
+    assert large["centre_mm"] == pytest.approx(to_mm((2.5, 4.5, 6.0)), abs=0.051)
+    assert large["peak_mm"] == pytest.approx(to_mm((3, 5, 7)), abs=0.051)
+    assert large["volume_ml"] == pytest.approx(24 * 9 / 1000)
+    assert large["peak"] == 4.0
+    assert small["centre_mm"] == pytest.approx(to_mm((9.5, 10.5, 11.5)), abs=0.051)
+    assert small["volume_ml"] == pytest.approx(2 * 9 / 1000)
+    assert small["peak"] == 3.25
+
+
+def test_the_largest_fifty_come_first() -> None:
+    mask = np.zeros((30, 30, 4), bool)
+    mask[::3, ::3, 0] = True
+    mask[27, 27, :3] = True
+    table = lesion_table(mask, mask.astype(np.float32), np.eye(4))
+    assert len(table) == 50
+    assert table[0]["volume_ml"] == pytest.approx(0.003)
+    assert table[0]["centre_mm"] == [27, 27, 1]
+    assert {row["volume_ml"] for row in table[1:]} == {0.001}
+
+
+def test_no_region_no_row() -> None:
+    assert lesion_table(np.zeros((3, 3, 3), bool), np.ones((3, 3, 3), np.float32), np.eye(4)) == []

@@ -1,0 +1,65 @@
+from dataclasses import replace
+
+import numpy as np
+import torch
+from scipy import ndimage
+
+from anatomad.predict.score import Score, inner, smoothed
+from tests.predict.world import decomposition
+
+SPACING = (2.0, 2.0, 4.0)
+MASK = torch.zeros(16, 16, 16, dtype=torch.bool)
+MASK[2:14, 3:13, 2:14] = True
+
+
+def score(*widths: float) -> Score:
+    return Score(recoupling="learned", smoothing_mm=widths, units=tuple(2.0 for _ in widths))
+
+
+def test_the_rim_scores_nothing() -> None:
+    expected = ndimage.binary_erosion(MASK.numpy(), np.ones((3, 3, 3)))
+    assert np.array_equal(inner(MASK).numpy(), expected)
+    result = score(0.0).of(decomposition(torch.full(MASK.shape, -3.0), MASK), SPACING)
+    np.testing.assert_allclose(result.numpy(), 1.5 * expected)
+
+
+def test_opposite_signs_cancel_and_lesions_stay() -> None:
+    border, lesion = torch.zeros(MASK.shape), torch.zeros(MASK.shape)
+    border[6], border[7] = 4.0, -4.0
+    lesion[6:8] = 4.0
+    parts = [decomposition(residual, MASK) for residual in (border, lesion)]
+    sharp, wide = ([float(score(width).of(p, SPACING).max()) for p in parts] for width in (0.0, 8.0))
+    assert sharp == [2.0, 2.0]
+    assert wide[1] > 2.5 * wide[0]
+    assert wide[1] > 0.5
+
+
+def test_several_widths_are_a_mean_in_their_units() -> None:
+    residual = torch.randn(MASK.shape, generator=torch.Generator().manual_seed(0))
+    parts = decomposition(residual, MASK)
+    both = Score(recoupling="learned", smoothing_mm=(0.0, 6.0), units=(1.0, 4.0)).of(parts, SPACING)
+    one, other = (score(w).of(parts, SPACING) * 2 for w in (0.0, 6.0))
+    torch.testing.assert_close(both, (one + other / 4) / 2)
+
+
+def test_smoothing_is_a_gaussian_within_the_brain() -> None:
+    residual = torch.randn(MASK.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float32)
+    result = smoothed(residual, MASK, 6.0, SPACING)
+    sigma = [6.0 / 2.3548 / s for s in SPACING]
+    radius = [max(1, int(3 * s + 0.5)) for s in sigma]
+    weight, total = (
+        ndimage.gaussian_filter(v.astype(np.float64), sigma, mode="constant", radius=radius)
+        for v in (MASK.numpy(), (residual * MASK).numpy())
+    )
+    np.testing.assert_allclose(result.numpy(), np.where(MASK, total / np.maximum(weight, 0.05), 0), atol=1e-5)
+    flat = smoothed(torch.ones(MASK.shape), MASK, 6.0, SPACING)
+    torch.testing.assert_close(flat, MASK.float())  # no dark seam along the brain's surface
+
+
+def test_a_score_reads_its_own_recoupling() -> None:
+    parts = decomposition(torch.ones(MASK.shape), MASK)
+    brighter = replace(parts.recoupled["learned"], image=torch.full(MASK.shape, 3.0))
+    parts.recoupled["learned"] = brighter
+    assert float(score(0.0).of(parts, SPACING).max()) == 1.0
+    closed = Score(recoupling="closed form", smoothing_mm=(0.0,), units=(2.0,))
+    assert float(closed.of(parts, SPACING).max()) == 0.5
