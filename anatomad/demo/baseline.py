@@ -18,11 +18,10 @@ from anatomad.evaluate.cases import Prediction, find
 from anatomad.evaluate.metrics import SortedScores, rank
 from anatomad.evaluate.volume import measure
 from anatomad.io.nifti import read_image, read_labels
-from anatomad.preprocess.normalise import normalise
+from anatomad.preprocess.normalise import fill_nonfinite
 
 RULES = ("bright", "dark", "two-sided", "equalised")
-SMOOTHING_MM = (0.0, 2.0, 4.0)
-_FWHM_TO_SD = 1 / np.sqrt(8 * np.log(2))
+SMOOTHING_MM = (0.0, 2.0, 4.0)  # SD of the Gaussian
 _MAD_TO_SD = 1.4826
 
 Scores = NDArray[np.float32]
@@ -32,7 +31,7 @@ Rule = tuple[str, float]
 
 @dataclass
 class Thresholding:
-    """The rules' results on one sequence: average precision and best Dice by (rule, FWHM in mm), pooled over scans."""
+    """The rules' results on one sequence: pooled average precision and best Dice by (rule, smoothing SD in mm)."""
 
     precision: dict[Rule, float] = field(default_factory=dict)
     dice: dict[Rule, float] = field(default_factory=dict)
@@ -54,16 +53,16 @@ def intensity_scores(image: Scores, brain: Mask, spacing: tuple[float, float, fl
         brain: (x, y, z).
         spacing: voxel size in mm.
     """
-    scaled = normalise(image, brain)
-    values = scaled[brain]
+    values = fill_nonfinite(image, brain)[brain]
     centre = np.median(values)
     spread = _MAD_TO_SD * np.median(np.abs(values - centre)) + 1e-6
-    equalised = np.zeros_like(scaled)
+    scaled, equalised = np.zeros((2, *image.shape), np.float32)
+    scaled[brain] = (values - centre) / spread  # not clipped: how bright the brightest are is what the rule is about
     equalised[brain] = np.argsort(np.argsort(values, kind="stable"), kind="stable") / values.size
-    scores = (scaled, -scaled, np.abs(scaled - centre) / spread, equalised)
-    for fwhm in SMOOTHING_MM:
+    scores = (scaled, -scaled, np.abs(scaled), equalised)
+    for sd in SMOOTHING_MM:
         for name, score in zip(RULES, scores, strict=True):
-            yield (name, fwhm), _smooth(score, brain, [fwhm * _FWHM_TO_SD / mm for mm in spacing])
+            yield (name, sd), _smooth(score, brain, [sd / mm for mm in spacing])
 
 
 def threshold_intensity(images: Path, predictions: Path, references: Path) -> dict[str, Thresholding]:

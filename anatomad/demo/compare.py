@@ -88,5 +88,5 @@ def as_table(verdicts: list[Verdict], trained_on: set[str]) -> Table:
 
 
 def _words(rule: Rule) -> str:
-    name, fwhm = rule
-    return f"{name}, {fwhm:g} mm" if fwhm else name
+    name, sd = rule
+    return f"{name}, {sd:g} mm" if sd else name

@@ -31,6 +31,8 @@ LEAST_DEPTH_MM = 6.0
 MAX_SHALLOW_SHARE = 0.01
 MOST_MORPHOLOGY_ML = 2000.0
 MIN_CORE_VOXELS = 2000
+MIN_PIECE = 0.02
+CLOSING_MM = 10.0
 
 
 def extract_brain(data: Volume, affine: NDArray[np.float64], name: str) -> tuple[Mask, float]:
@@ -100,16 +102,22 @@ def _opened(mask: Mask, mm: float) -> Mask:
 
 
 def _outline(head: Volume, name: str) -> Mask:
-    """Return everything that is not air, as one piece."""
-    outline = largest_component(ndimage.binary_opening(head > 0.6 * _otsu(head, 1)[0]))
+    """Return the whole head as one solid piece: sinuses, ear canals and the gap of the skull are closed."""
+    bright = ndimage.binary_opening(head > 0.6 * _otsu(head, 1)[0])
+    labels, _ = ndimage.label(bright)
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = 0
+    # The dark skull may part scalp and brain altogether; specks of noise are no part of a head.
+    pieces = (sizes > MIN_PIECE * sizes.sum())[labels]
+    outline = largest_component(close_and_fill(pieces, SPACING, CLOSING_MM))
     if np.count_nonzero(outline) < MIN_CORE_VOXELS:
         raise _no_brain(name, "the foreground is too small for a head")
     return outline
 
 
 def _depth(outline: Mask) -> Volume:
-    """Return the distance in mm to the head's surface, sinuses and ear canals closed; no brain lies just below it."""
-    depth: Volume = ndimage.distance_transform_edt(close_and_fill(outline, SPACING, 10.0)) * STEP_MM
+    """Return the distance in mm to the head's surface; no brain lies just below it."""
+    depth: Volume = ndimage.distance_transform_edt(outline) * STEP_MM
     return depth
 
 

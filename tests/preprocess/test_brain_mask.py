@@ -74,8 +74,8 @@ def test_whole_head(tmp_path: Path, levels: tuple[float, float, float, float]) -
     found = brain_mask(as_image(data[::-1, ::-1], tmp_path / "a.nii", affine=lps))
     assert found.source == "computed"
     mask, tissue = found.mask[::-1, ::-1], brain & (atlas_tissue() > 0.7)
-    assert (mask & tissue).sum() > 0.93 * tissue.sum()
-    assert (mask & brain).sum() > 0.97 * mask.sum()
+    assert (mask & tissue).sum() > 0.98 * tissue.sum()
+    assert dice(mask, brain) > 0.93  # the 2 mm of CSF around it may be in
     assert found.agreement is not None
     assert found.agreement > 0.85
 
