@@ -46,7 +46,7 @@ def test_a_finished_folder_has_everything(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("_no_picture")
 def test_learns(tmp_path: Path) -> None:
-    train_fold(make_job(tmp_path, tiny_plan(stages=Stages(anatomy=80, restoration=60, recoupling=1))), no_calibration)
+    train_fold(make_job(tmp_path, tiny_plan(stages=Stages(anatomy=160, restoration=120, recoupling=1))), no_calibration)
     log = timeless_log(tmp_path / "fold0")
     last = next(line for line in log if line["kind"] == "validation" and line["stage"] == "restoration")
     assert last["rendered_anatomy_dice"] > 0.6  # type: ignore[operator]
