@@ -35,11 +35,12 @@ def fingerprint(*images: ChannelFingerprint) -> Fingerprint:
 def test_plan_of_a_usual_data_set() -> None:
     plan = rules.make_plan(fingerprint(*[image()] * 42))
     assert plan.spacing_mm == (2.0, 2.0, 2.0)
-    assert plan.box == plan.patch == (80, 96, 80)
-    assert (plan.dimension, plan.folds, plan.batch_size) == (3, 5, 1)
-    assert plan.randomisation.noise == (0.0, 0.06)
-    assert plan.randomisation.bias == (0.0, 0.35)
-    assert plan.randomisation.blur_mm == (0.0, 3.0)
+    assert plan.box == (80, 96, 80)
+    assert plan.patch == (40, 40, 40)
+    assert (plan.dimension, plan.folds, plan.batch_size) == (3, 5, 2)
+    assert plan.randomisation.noise == (0.0, 0.03)
+    assert plan.randomisation.bias == (0.0, 0.25)
+    assert plan.randomisation.blur_mm == (0.0, 2.5)
     assert plan.randomisation.slice_mm == (2.0, 5.0)
 
 
@@ -89,10 +90,21 @@ def test_repeated_scans_count_as_one_subject() -> None:
     assert rules.make_plan(taken, participants=("p0", "p1", "p2", "p3")).folds == 4
 
 
-def test_large_box_is_cut_into_patches() -> None:
-    choice = rules.patch((256, 160, 256))
-    assert choice.value[0] * choice.value[1] * choice.value[2] <= 128**3
-    assert "memory" in choice.reason
+@pytest.mark.parametrize(
+    ("box", "spacing_mm", "expected"),
+    [
+        ((256, 160, 256), (1.0, 1.0, 1.0), (80, 80, 80)),
+        ((80, 96, 80), (2.0, 2.0, 5.0), (40, 40, 16)),
+        ((16, 96, 16), (2.0, 2.0, 2.0), (16, 40, 16)),
+    ],
+)
+def test_patch_is_about_80_mm_and_no_larger_than_the_box(
+    box: tuple[int, int, int], spacing_mm: tuple[float, float, float], expected: tuple[int, int, int]
+) -> None:
+    choice = rules.patch(box, spacing_mm)
+    assert choice.value == expected
+    assert all(side % rules.STRIDE == 0 for side in choice.value)
+    assert "80 mm" in choice.reason
 
 
 def test_nothing_measured() -> None:
