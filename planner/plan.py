@@ -73,7 +73,7 @@ class Plan(_Frozen):
     spacing_mm: tuple[Positive, Positive, Positive]
     box: tuple[int, int, int] = Field(description="working volume in voxels; holds every training brain")
     patch: tuple[int, int, int] = Field(
-        description="training patch in voxels; in 2D its slices go through the network one by one"
+        description="training patch in voxels; in 2D a slice (u, v, 1) across any of the three axes"
     )
     tissues: tuple[str, ...] = TISSUES
     features: tuple[int, ...] = Field(min_length=2)
@@ -94,9 +94,18 @@ class Plan(_Frozen):
     def _divisible(self) -> Plan:
         stride = 2 ** (len(self.features) - 1)
         for name, shape in (("box", self.box), ("patch", self.patch)):
-            for size in shape[: self.dimension]:
+            for size in shape if name == "box" or self.dimension == 3 else shape[:2]:
                 if size % stride:
                     raise ValueError(f"{name} {shape} must divide by {stride}, the network's total stride")
+        return self
+
+    @model_validator(mode="after")
+    def _slices(self) -> Plan:
+        if self.dimension == 2 and (self.patch[2] != 1 or len(set(self.spacing_mm)) > 1):
+            raise ValueError(
+                f"a 2D configuration looks along all three axes: patch {self.patch} must be (u, v, 1) and spacing_mm "
+                f"{self.spacing_mm} the same along each"
+            )
         return self
 
     def digest(self) -> str:

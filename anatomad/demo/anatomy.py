@@ -16,6 +16,7 @@ from scipy.spatial.transform import Rotation
 from anatomad.preprocess.atlas import Atlas
 
 CSF, GREY, WHITE = 1, 2, 3
+SPACING_MM = 3.0  # coarse, so that a few minutes of training go a long way
 
 _MARGIN_MM = 6.0  # around the atlas, for brains that are larger
 _WARPS_MM = ((24.0, 2.2), (9.0, 1.5))  # SD of the Gaussian that makes a displacement smooth, and of its size
@@ -47,20 +48,20 @@ class Anatomy:
 
 
 def draw_anatomy(atlas: Atlas, rng: np.random.Generator) -> Anatomy:
-    """Draw a healthy anatomy on a grid somewhat larger than the atlas's; the brain has no background in it."""
-    spacing = np.array(atlas.spacing_mm)
-    margin = np.ceil(_MARGIN_MM / spacing).astype(int)
-    prior = np.pad(atlas.tissue, [(0, 0), *((m, m) for m in margin)], mode="edge")
-    at = _deformation(prior.shape[1:], spacing, rng)
-    prior = np.stack([ndimage.map_coordinates(p, at, order=1, mode="nearest") for p in prior])
+    """Draw a healthy anatomy on a grid of `SPACING_MM` around the atlas; the brain has no background in it."""
+    spacing = np.full(3, SPACING_MM)
+    extent = np.array(atlas.t1.shape) * atlas.spacing_mm + 2 * _MARGIN_MM
+    shape = (int(extent[0] / SPACING_MM), int(extent[1] / SPACING_MM), int(extent[2] / SPACING_MM))
+    at = _deformation(atlas, shape, spacing, rng)
+    prior = np.stack([ndimage.map_coordinates(p, at, order=1, mode="nearest") for p in atlas.tissue])
     brain = _largest(prior[0] < 0.5)
     logits = np.log(prior[1:] + _FLOOR)
-    logits += _SHIFT_SD * np.stack([smooth_field(brain.shape, spacing, _SHIFT_MM, rng) for _ in logits])
+    logits += _SHIFT_SD * np.stack([smooth_field(shape, spacing, _SHIFT_MM, rng) for _ in logits])
     logits[CSF - 1] += rng.normal(_ATROPHY, _ATROPHY_SD)
     inside = np.exp(_SHARPNESS * (logits - logits.max(0))) * brain
     tissue = np.concatenate([~brain[None], inside / np.maximum(inside.sum(0), _FLOOR)])
-    affine = atlas.affine.copy()
-    affine[:3, 3] -= atlas.affine[:3, :3] @ margin
+    affine = np.diag([*spacing, 1.0])
+    affine[:3, 3] = -spacing * (np.array(shape) - 1) / 2
     return Anatomy(tissue.astype(np.float32), brain, affine)
 
 
@@ -75,17 +76,18 @@ def smooth_field(shape: Triple, spacing: NDArray[np.float64], sigma_mm: float, r
     return np.asarray((field - field.mean()) / field.std(), dtype=np.float32)
 
 
-def _deformation(shape: Triple, spacing: NDArray[np.float64], rng: np.random.Generator) -> Volume:
+def _deformation(atlas: Atlas, shape: Triple, spacing: NDArray[np.float64], rng: np.random.Generator) -> Volume:
     """Where each voxel comes from, in atlas voxels (3, x, y, z): scaled, turned and smoothly displaced."""
-    centre = (np.array(shape) - 1) / 2
     angles = rng.uniform(-_ROTATION_DEG, _ROTATION_DEG, 3)
     matrix = Rotation.from_euler("xyz", angles, degrees=True).as_matrix() * np.exp(rng.normal(_SHRINK, _SCALE_SD, 3))
-    mm = (np.indices(shape, dtype=np.float32).reshape(3, -1).T - centre) * spacing @ matrix.T
+    voxel = np.indices(shape, dtype=np.float32).reshape(3, -1).T
+    mm = (voxel - (np.array(shape) - 1) / 2) * spacing @ matrix.T
     warp = sum(
         rng.uniform(0.5, 1.3) * sd * np.stack([smooth_field(shape, spacing, sigma, rng).ravel() for _ in range(3)], 1)
         for sigma, sd in _WARPS_MM
     )
-    at = (mm + np.clip(warp, -_WARP_MAX_MM, _WARP_MAX_MM)) / spacing + centre
+    centre = (np.array(atlas.t1.shape) - 1) / 2
+    at = (mm + np.clip(warp, -_WARP_MAX_MM, _WARP_MAX_MM)) / atlas.spacing_mm + centre
     return np.asarray(at.T.reshape(3, *shape), dtype=np.float32)
 
 

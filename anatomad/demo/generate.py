@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from anatomad.demo.anatomy import Anatomy, draw_anatomy
+from anatomad.demo.anatomy import SPACING_MM, Anatomy, draw_anatomy
 from anatomad.demo.contrast import CONTRASTS, render
 from anatomad.demo.lesions import Layer, draw_spots, draw_tumour, lesion_label
 from anatomad.io.atomic import write_json, write_new_image
@@ -71,7 +71,7 @@ def make_subject(root: Path, who: Subject, seed: int) -> None:
         UsageError, ResourceError: a file cannot be written.
     """
     atlas = load_atlas()
-    spacing = np.array(atlas.spacing_mm)
+    spacing = np.full(3, SPACING_MM)
     anatomy = draw_anatomy(atlas, _rng(seed, who, 0))
     layers = _lesions(who, anatomy, spacing, _rng(seed, who, 1))
     for contrast, path in enumerate(_scans(root, who)):

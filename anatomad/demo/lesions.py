@@ -21,7 +21,7 @@ _RING: Levels = (0.48, 0.66, 0.88)
 _CORE: Levels = (0.25, 0.90, 0.42)
 _SPOT: Levels = (0.58, 0.72, 0.78)
 
-_TUMOUR_MM, _SPOT_MM = (26.0, 48.0), (5.0, 10.0)
+_TUMOUR_MM, _SPOT_MM = (26.0, 48.0), (6.0, 12.0)
 _SPOTS = (6, 14)
 _RAGGED, _RAGGED_MM = 0.3, 7.0
 _FAINTNESS = (0.5, 1.0)  # how far a lesion replaces the tissue it lies in
@@ -59,7 +59,7 @@ def draw_tumour(anatomy: Anatomy, spacing: NDArray[np.float64], rng: np.random.G
 
 
 def draw_spots(anatomy: Anatomy, spacing: NDArray[np.float64], rng: np.random.Generator) -> list[Layer]:
-    """Draw 6 to 14 spots of 5 to 10 mm in white matter, most of them near the ventricles."""
+    """Draw 6 to 14 spots of 6 to 12 mm in white matter, most of them near the ventricles."""
     depth_mm = ndimage.distance_transform_edt(anatomy.brain, sampling=spacing)
     ventricles = (anatomy.tissue[CSF] > 0.5) & (depth_mm > _VENTRICLE_DEPTH_MM)
     away_mm = ndimage.distance_transform_edt(~ventricles, sampling=spacing)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from anatomad.kernels import edges, label_map, one_hot_argmax
 from anatomad.models.imaging import ImagingEncoder, RecouplingDecoder, tissue_quantiles
+from anatomad.models.slicing import sliced
 from anatomad.models.tiling import tiled
 from anatomad.models.unet import UNet
 from anatomad.planner.plan import Plan
@@ -18,48 +19,63 @@ from anatomad.planner.plan import Plan
 class DisentangledAnatomy(nn.Module):
     """Anatomy encoder, imaging encoder, recoupling decoder and edge-to-anatomy restoration.
 
-    Volumes are [batch, channel, x, y, z] on the plan's working grid, intensities about [0, 1] in the brain.
+    Volumes are [batch, channel, x, y, z] on the plan's working grid, intensities about [0, 1] in the brain. In a 2D
+    configuration a batch holds slices [batch, channel, u, v, 1] across any of the three axes; a whole volume goes
+    through along all three, and the answers are averaged (after Roy et al., QuickNAT, NeuroImage 2019).
     """
 
     def __init__(self, plan: Plan) -> None:
         super().__init__()
         tissues, axes = len(plan.tissues), plan.dimension
-        self.spacing = plan.spacing_mm[:axes]
+        self.dimension, self.spacing = axes, plan.spacing_mm
         self.anatomy = UNet(4, tissues, plan.features, axes)
         self.restoration = UNet(axes + 3, tissues, plan.features, axes)
         self.imaging = ImagingEncoder(tissues)
-        self.recoupling = RecouplingDecoder(tissues)
+        self.recoupling = RecouplingDecoder(tissues, axes)
         self.tissues = tissues
         self.patch = plan.patch
 
-    def see(self, image: Tensor, position: Tensor) -> Tensor:
-        """Logits of the anatomy in images [batch, 1, x, y, z].
+    def see(self, image: Tensor, position: Tensor, mask: Tensor) -> Tensor:
+        """Logits of the anatomy in images [batch, 1, ...] of a brain [batch, 1, ...].
 
-        The position [1 or batch, 3, x, y, z] tells tissues apart where a contrast leaves their order open.
+        Images are standardised within the brain that they show, so that a patch looks as it does within its volume.
+        The position [batch, 3, ...] tells tissues apart where a contrast leaves their order open.
         """
-        result: Tensor = self.anatomy(torch.cat([image, position.expand(len(image), -1, -1, -1, -1)], 1))
+        result: Tensor = self.anatomy(torch.cat([standardised(image, mask), position], 1))
         return result
 
     def see_whole(self, image: Tensor, position: Tensor, mask: Tensor) -> Tensor:
-        """As :meth:`see`, for a whole volume [1, 1, x, y, z] and its brain, tile by tile."""
-        return tiled(self.anatomy, torch.cat([image, position], 1), mask, self.patch)
+        """As :meth:`see`, for a whole volume [1, 1, x, y, z], patch by patch."""
+        volume = torch.cat([image, position, mask.to(image.dtype)], 1)
 
-    def restore_whole(self, edge: Tensor, position: Tensor, mask: Tensor) -> Tensor:
-        """As :meth:`restore`, for a whole volume [1, axes, x, y, z] and its brain, tile by tile."""
-        return tiled(self.restoration, torch.cat([edge, position], 1), mask, self.patch)
+        def network(part: Tensor) -> Tensor:
+            return self.see(part[:, :1], part[:, 1:4], part[:, 4:] > 0.5)
+
+        if self.dimension == 3:
+            return tiled(network, volume, mask, self.patch)
+        return torch.stack([sliced(network, volume, mask, axis, self.patch) for axis in range(3)]).mean(0)
 
     def edges_of(self, one_hot: Tensor) -> Tensor:
-        """Edges [batch, axes, x, y, z] of an anatomy; within slices for a 2D configuration."""
-        if len(self.spacing) == 3:
-            return edges(one_hot, self.spacing)
-        batch, depth = one_hot.shape[0], one_hot.shape[-1]
-        slices = one_hot.movedim(-1, 1).flatten(0, 1)
-        return edges(slices, self.spacing).unflatten(0, (batch, depth)).movedim(1, -1)
+        """Edges [batch, 3, ...] of an anatomy along the three axes."""
+        return edges(one_hot, self.spacing)
 
     def restore(self, edge: Tensor, position: Tensor) -> Tensor:
-        """Logits of the healthy anatomy from edges and the position in the brain box only."""
-        result: Tensor = self.restoration(torch.cat([edge, position], 1))
+        """Logits of the healthy anatomy from edges [batch, 3, ...] and the position in the brain box only."""
+        result: Tensor = self.restoration(torch.cat([edge[:, : self.dimension], position], 1))
         return result
+
+    def restore_whole(self, edge: Tensor, position: Tensor, mask: Tensor) -> Tensor:
+        """As :meth:`restore`, for a whole volume [1, 3, x, y, z] and its brain, patch by patch."""
+
+        def network(part: Tensor) -> Tensor:
+            return self.restore(part[:, :3], part[:, 3:])
+
+        if self.dimension == 3:
+            return tiled(network, torch.cat([edge, position], 1), mask, self.patch)
+        # Slices know the edges within their plane; those across it come last and are not used.
+        turned = [torch.cat([edge[:, [d for d in range(3) if d != axis] + [axis]], position], 1) for axis in range(3)]
+        parts = [sliced(network, volume, mask, axis, self.patch) for axis, volume in enumerate(turned)]
+        return torch.stack(parts).mean(0)
 
     def code_of(self, image: Tensor, one_hot: Tensor) -> tuple[Tensor, Tensor]:
         """Quartiles per tissue and the imaging code of an image under an anatomy."""
@@ -71,6 +87,15 @@ class DisentangledAnatomy(nn.Module):
         quantiles, code = self.code_of(image, one_hot)
         result: Tensor = self.recoupling(anatomy, position, quantiles, code)
         return result
+
+
+def standardised(image: Tensor, mask: Tensor) -> Tensor:
+    """Images [batch, 1, ...] with mean 0 and SD 1 within each one's brain [batch, 1, ...], and 0 outside."""
+    axes = tuple(range(2, image.ndim))
+    voxels = mask.sum(axes, keepdim=True).clamp(min=1)
+    centred = (image - (image * mask).sum(axes, keepdim=True) / voxels) * mask
+    spread = (centred.square().sum(axes, keepdim=True) / voxels).sqrt()
+    return centred / spread.clamp(min=0.01)
 
 
 def one_hot_in_brain(logits: Tensor, mask: Tensor, temperature: float = 1.0) -> Tensor:

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from anatomad.models.unet import convolution
+
 QUANTILES = (0.25, 0.5, 0.75)
 MIN_VOXELS = 32
 _SAMPLE = 40_000  # voxels a volume's quartiles are read from: more change nothing but the time
@@ -57,13 +59,14 @@ class ImagingEncoder(nn.Module):
 class _ModulatedConv(nn.Module):
     """Convolution whose channels are scaled and shifted by the code (FiLM, Perez et al., AAAI 2018)."""
 
-    def __init__(self, inputs: int, outputs: int, code: int) -> None:
+    def __init__(self, inputs: int, outputs: int, code: int, dimension: int) -> None:
         super().__init__()
-        self.conv = nn.Conv3d(inputs, outputs, 3, padding=1)
+        self.conv = convolution(dimension)(inputs, outputs, 3, padding=1)
         self.modulation = nn.Linear(code, 2 * outputs)
 
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
-        scale, shift = self.modulation(code)[:, :, None, None, None].chunk(2, dim=1)
+        modulation = self.modulation(code)
+        scale, shift = modulation.view(*modulation.shape, *[1] * (x.ndim - 2)).chunk(2, dim=1)
         return F.silu(self.conv(x) * (1 + scale) + shift)
 
 
@@ -71,14 +74,15 @@ class RecouplingDecoder(nn.Module):
     """Image [batch, 1, x, y, z] from an anatomy, its position in the brain box and an imaging code.
 
     The tissue medians, spread over the anatomy, are the start; the convolutions add what blur, partial volume and
-    regional differences within a tissue change.
+    regional differences within a tissue change. In 2D they see the slices across the last axis one by one.
     """
 
-    def __init__(self, tissues: int, width: int = 16) -> None:
+    def __init__(self, tissues: int, dimension: int, width: int = 16) -> None:
         super().__init__()
-        self.first = _ModulatedConv(tissues + 3, width, ImagingEncoder.code)
-        self.second = _ModulatedConv(width, width, ImagingEncoder.code)
-        self.head = nn.Conv3d(width, 1, 1)
+        self.first = _ModulatedConv(tissues + 3, width, ImagingEncoder.code, dimension)
+        self.second = _ModulatedConv(width, width, ImagingEncoder.code, dimension)
+        self.head = convolution(dimension)(width, 1, 1)
+        self.dimension = dimension
         for parameter in self.head.parameters():
             nn.init.zeros_(parameter)
 
@@ -86,6 +90,12 @@ class RecouplingDecoder(nn.Module):
         """Draw the image [batch, 1, x, y, z] of an anatomy [batch, tissues, x, y, z]."""
         median = quantiles[:, :, QUANTILES.index(0.5), None, None, None]
         start = (anatomy[:, 1:] * median).sum(1, keepdim=True)
-        hidden = self.second(self.first(torch.cat([anatomy, position], 1), code), code)
-        result: Tensor = start + self.head(hidden)
+        inputs, depth = torch.cat([anatomy, position], 1), anatomy.shape[-1]
+        if self.dimension == 3:
+            return start + self._draw(inputs, code)
+        drawn = self._draw(inputs.movedim(-1, 1).flatten(0, 1), code.repeat_interleave(depth, 0))
+        return start + drawn.unflatten(0, (-1, depth)).movedim(1, -1)
+
+    def _draw(self, inputs: Tensor, code: Tensor) -> Tensor:
+        result: Tensor = self.head(self.second(self.first(inputs, code), code))
         return result

@@ -7,11 +7,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
+def convolution(dimension: int) -> type[nn.Conv2d | nn.Conv3d]:
+    """The convolution of a 2D or 3D configuration."""
+    return nn.Conv3d if dimension == 3 else nn.Conv2d
+
+
 class ConvBlock(nn.Sequential):
     """Two 3x3(x3) convolutions, each with group normalisation and SiLU."""
 
     def __init__(self, inputs: int, outputs: int, dimension: int, groups: int = 4) -> None:
-        conv: type[nn.Conv2d | nn.Conv3d] = nn.Conv3d if dimension == 3 else nn.Conv2d
+        conv = convolution(dimension)
         super().__init__(
             conv(inputs, outputs, 3, padding=1, bias=False),
             nn.GroupNorm(groups, outputs),
@@ -43,7 +48,7 @@ class UNet(nn.Module):
         self.up = nn.ModuleList(
             ConvBlock(low + high, high, dimension) for low, high in zip(features[:0:-1], features[-2::-1], strict=True)
         )
-        self.head: nn.Conv2d | nn.Conv3d = (nn.Conv3d if dimension == 3 else nn.Conv2d)(features[0], outputs, 1)
+        self.head = convolution(dimension)(features[0], outputs, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [batch, inputs, x, y, z] to [batch, outputs, x, y, z]."""

@@ -70,7 +70,7 @@ def scanned(image: Tensor, mask: Tensor, draws: Draws, plan: Plan) -> Tensor:
         sigma = draws.uniform(*ranges.blur_mm) / _FWHM
         image = gaussian_blur(image, (sigma / spacing[0], sigma / spacing[1], sigma / spacing[2]))
     if draws.chance(0.2):
-        axis = draws.integer(0, 2)
+        axis = draws.integer(0, sum(n > 1 for n in image.shape[2:]) - 1)
         factor = draws.uniform(*ranges.slice_mm) / spacing[axis]
         image = _thick_slices(image, axis, factor) if factor > 1.05 else image
     image = image * torch.exp(draws.uniform(*ranges.bias) * draws.field(tuple(image.shape[2:]), (4, 4, 4)))

@@ -50,10 +50,10 @@ class Draws:
 
 
 def gaussian_blur(volume: Tensor, sigma: tuple[float, float, float]) -> Tensor:
-    """Separable Gaussian of a volume [batch, channel, x, y, z]; sigma in voxels, 0 leaves an axis alone."""
+    """Separable Gaussian of a volume [batch, channel, x, y, z]; sigma in voxels; 0 or one voxel leave an axis alone."""
     channels = volume.shape[1]
     for axis, s in enumerate(sigma):
-        if s <= 0.05:
+        if s <= 0.05 or volume.shape[axis + 2] == 1:
             continue
         radius = max(1, int(3 * s + 0.5))
         x = torch.arange(-radius, radius + 1, dtype=volume.dtype, device=volume.device)

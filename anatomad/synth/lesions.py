@@ -124,7 +124,7 @@ def corrupt_edges(edge: Tensor, draws: Draws, plan: Plan) -> Tensor:
     shape, share = edge.shape[2:], draws.uniform(*plan.corruption.erased_share)
     erased = 0.0
     while erased < share:
-        size = [max(4, int(n * draws.uniform(0.12, 0.4))) for n in shape]
+        size = [min(n, max(4, int(n * draws.uniform(0.12, 0.4)))) for n in shape]
         start = [draws.integer(0, max(0, n - s)) for n, s in zip(shape, size, strict=True)]
         x, y, z = (slice(a, a + s) for a, s in zip(start, size, strict=True))
         edge[:, :, x, y, z] = 0

@@ -64,7 +64,7 @@ def fit_schedule(
     left = budget_s * (1 - CALIBRATION_SHARE) - look * (watched + 1) - (time.monotonic() - began)  # + 1: the picture
     steps = fit_steps(plan.stages.model_dump(), seconds, left)
     if min(steps.values()) <= MIN_STEPS:
-        _log.warning("--time %.0f s is too little to train; a stage gets %d steps only", budget_s, MIN_STEPS)
+        _log.warning("--time %g s is too little to train; a stage gets %d steps only", budget_s, MIN_STEPS)
     return Schedule(steps, watched, {name: round(value, 4) for name, value in seconds.items()})
 
 

@@ -19,7 +19,7 @@ from anatomad.preprocess.store import StoredCase, load_case, preprocessing_diges
 from anatomad.synth.deform import CaseVolumes, Patch
 from anatomad.synth.draws import Draws
 
-_MEMORY_SHARE = 4  # cases stay in memory when they need less than this part of what is free
+_MEMORY_SHARE = 12  # stored cases stay in memory, and as float32 too, when this many times their size is free
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,7 @@ class SampleLoader(SlimDataLoaderBase):  # type: ignore[misc]  # batchgenerators
     def __init__(self, cases: CaseSource, plan: Plan, stage: str, device: torch.device, step: int = 0) -> None:
         super().__init__(cases, plan.batch_size)
         self.step = step
+        self._ready: dict[tuple[int, int], CaseVolumes] = {}
         self._seed, self._stage, self._device = plan.seed, stage, device
 
     def generate_train_batch(self) -> list[Sample]:
@@ -78,8 +79,13 @@ class SampleLoader(SlimDataLoaderBase):  # type: ignore[misc]  # batchgenerators
         return samples
 
     def _sample(self, draws: Draws) -> Sample:
-        case = self._data[draws.integer(0, len(self._data) - 1)]
-        return Sample(case.id, volumes_of(case, draws.integer(0, len(case.image) - 1), self._device), draws)
+        index = draws.integer(0, len(self._data) - 1)
+        case = self._data[index]
+        channel = draws.integer(0, len(case.image) - 1)
+        volumes = self._ready.get((index, channel)) or volumes_of(case, channel, self._device)
+        if self._data.in_memory:
+            self._ready[index, channel] = volumes
+        return Sample(case.id, volumes, draws)
 
 
 def volumes_of(case: StoredCase, channel: int, device: torch.device) -> CaseVolumes:
@@ -91,21 +97,19 @@ def volumes_of(case: StoredCase, channel: int, device: torch.device) -> CaseVolu
         device: Where to.
     """
     low, high = _bounds(case.mask)
-    return CaseVolumes(
-        tissue=torch.from_numpy(case.tissue).to(device).float() / 255,
-        image=torch.from_numpy(case.image[channel : channel + 1]).to(device).float(),
-        low=torch.tensor(low, dtype=torch.float32, device=device),
-        high=torch.tensor(high, dtype=torch.float32, device=device),
-    )
+    tissue = torch.from_numpy(case.tissue[1:]).to(device).float() / 255
+    image = torch.from_numpy(case.image[channel : channel + 1]).to(device).float()
+    return CaseVolumes(torch.cat([tissue, image]), torch.tensor(low).float(), torch.tensor(high).float())
 
 
 def whole_case(case: StoredCase, device: torch.device) -> Patch:
     """Put a stored case on the device as one undeformed patch: its tissue map, first channel, brain and position."""
-    volumes = volumes_of(case, 0, device)
+    low, high = (torch.tensor(bound).float().to(device) for bound in _bounds(case.mask))
     x, y, z = case.mask.shape
-    position = brain_position((slice(0, x), slice(0, y), slice(0, z)), volumes.low, volumes.high)
+    position = brain_position((slice(0, x), slice(0, y), slice(0, z)), low, high)
+    tissue, image = torch.from_numpy(case.tissue).to(device), torch.from_numpy(case.image[:1]).to(device)
     mask = torch.from_numpy(case.mask).to(device)
-    return Patch(volumes.tissue[None], volumes.image[None], mask[None, None], position[None])
+    return Patch(tissue[None].float() / 255, image[None].float(), mask[None, None], position[None])
 
 
 def check_store(folder: Path, ids: Sequence[str], plan: Plan) -> None:

@@ -25,7 +25,7 @@ Tensors = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one step gave: mean losses of its samples, gradient norm before clipping, and whether all was finite."""
+    """What one step gave: its losses, gradient norm before clipping, and whether all was finite."""
 
     losses: dict[str, float]
     gradient_norm: float
@@ -63,20 +63,17 @@ class Learner:
         """Make optimiser step ``number``; a step whose loss or gradient is not finite changes nothing.
 
         Args:
-            samples: Their gradients are averaged.
+            samples: The batch.
             number: Step of the stage, from 0.
             factor: On the scheduled learning rate.
         """
         rate = self.plan.learning_rate * factor * rate_factor(number, self.steps)
         self._optimiser.zero_grad()
-        losses: dict[str, float] = {}
-        for sample in samples:
-            with self._autocast:
-                parts = self.stage.loss(self.model, Step(sample.volumes, sample.draws, number / self.steps, self.plan))
-                loss = torch.stack([part.float() for part in parts.values()]).sum() / len(samples)
-            loss.backward()
-            for name, part in parts.items():
-                losses[name] = losses.get(name, 0.0) + float(part.detach()) / len(samples)
+        with self._autocast:
+            parts = self.stage.loss(self.model, Step(samples, number / self.steps, self.plan))
+            loss = torch.stack([part.float() for part in parts.values()]).sum()
+        loss.backward()
+        losses = {name: float(part.detach()) for name, part in parts.items()}
         norm = float(torch.nn.utils.clip_grad_norm_(self._trained.values(), _MAX_NORM))
         outcome = Outcome(losses, norm, rate)
         if outcome.finite:

@@ -7,24 +7,31 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def cross_entropy(logits: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
-    """Soft cross-entropy against tissue probabilities, averaged over voxels of ``weight`` (all when None)."""
+def cross_entropy(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Soft cross-entropy against tissue probabilities, averaged over voxels by ``weight`` [batch, 1, x, y, z]."""
     loss = -(target * F.log_softmax(logits.float(), 1)).sum(1, keepdim=True)
-    return loss.mean() if weight is None else (loss * weight).sum() / weight.sum().clamp(min=1)
+    return (loss * weight).sum() / weight.sum().clamp(min=1)
 
 
-def dice(logits: Tensor, target: Tensor) -> Tensor:
-    """One minus the soft Dice, averaged over the tissues without background."""
+def dice(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """One minus the soft Dice over the whole batch, averaged over the tissues without background."""
     p = F.softmax(logits.float(), 1)[:, 1:]
     target = target[:, 1:]
     dims = (0, 2, 3, 4)
-    overlap = 2 * (p * target).sum(dims)
-    return 1 - (overlap / (p.square().sum(dims) + target.square().sum(dims)).clamp(min=1)).mean()
+    overlap = 2 * (weight * p * target).sum(dims)
+    total = (weight * (p.square() + target.square())).sum(dims)
+    return 1 - (overlap / total.clamp(min=1)).mean()
 
 
-def anatomy(logits: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-    """Agreement of an anatomy with a tissue map: cross-entropy in the brain plus Dice."""
-    return cross_entropy(logits, target, mask) + dice(logits, target)
+def anatomy(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Agreement of an anatomy with a tissue map: cross-entropy plus Dice.
+
+    Args:
+        logits: [batch, tissue, x, y, z].
+        target: Tissue probabilities, same shape.
+        weight: How much each voxel counts [batch, 1, x, y, z]; the brain mask, say.
+    """
+    return cross_entropy(logits, target, weight) + dice(logits, target, weight)
 
 
 def consistency(first: Tensor, second: Tensor, mask: Tensor) -> Tensor:

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 
 import pytest
@@ -122,10 +121,8 @@ def test_help_imports_nothing_heavy(module: str) -> None:
     code = f"import sys\nfrom anatomad.cli.{module} import main\ntry:\n main(['--help'])\nexcept SystemExit: pass\n"
     code += "heavy = {'numpy', 'torch', 'scipy', 'nibabel', 'SimpleITK', 'pydantic', 'rich'} & set(sys.modules)\n"
     code += "sys.exit(str(heavy) if heavy else 0)"
-    started = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=dict(os.environ)
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("usage: anatomad")
-    assert time.monotonic() - started < 5

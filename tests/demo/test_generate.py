@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from anatomad.demo.anatomy import SPACING_MM
 from anatomad.demo.generate import TEST, TRAINING, Subject, generate, subjects
 from anatomad.errors import AnatomadError
 from anatomad.io.nifti import read_image, read_labels
@@ -37,7 +38,7 @@ def test_generates_two_data_sets_and_keeps_them(tmp_path: Path) -> None:
     assert label is not None
     lesion = read_labels(label)
     assert np.array_equal(lesion.affine, image.affine)
-    assert image.spacing == (2.0, 2.0, 2.0)
+    assert image.spacing == (SPACING_MM,) * 3
     assert set(np.unique(lesion.data)) == {0, 1}
     assert not (lesion.data[image.data == 0]).any()
 

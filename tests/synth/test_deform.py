@@ -4,7 +4,7 @@ import torch
 from scipy import ndimage
 
 from anatomad.planner.plan import Plan
-from anatomad.synth.deform import CaseVolumes, Patch, draw_patch
+from anatomad.synth.deform import CaseVolumes, Patch, draw_patch, stacked
 from anatomad.synth.draws import Draws
 from tests.synth.world import make_patch, make_plan
 
@@ -25,7 +25,7 @@ def case() -> CaseVolumes:
     # a bright corner makes left, right, front and back differ
     image = patch.image[0].clone()
     image[0, 9:12, 4:6, 3:7] = 1.5
-    return CaseVolumes(patch.tissue[0], image, low, high)
+    return CaseVolumes(torch.cat([patch.tissue[0, 1:], image]), low, high)
 
 
 def seed_with_mirror(plan: Plan, mirrored: bool) -> Patch:
@@ -40,10 +40,10 @@ def seed_with_mirror(plan: Plan, mirrored: bool) -> Patch:
 def test_without_deformation_the_patch_is_the_case_or_its_mirror_image() -> None:
     volumes = case()
     plain, mirror = (seed_with_mirror(plan_with(), m) for m in (False, True))
-    inside = volumes.tissue[0] < 0.5
-    expected = torch.where(inside, volumes.image[0], 0)
+    tissue, image = volumes.tissue_and_image[:-1], volumes.tissue_and_image[-1]
+    expected = torch.where(tissue.sum(0) > 0.5, image, 0)
     torch.testing.assert_close(plain.image[0, 0], expected, atol=1e-3, rtol=0)
-    torch.testing.assert_close(plain.tissue[0], volumes.tissue, atol=1e-3, rtol=0)
+    torch.testing.assert_close(plain.tissue[0, 1:], tissue, atol=1e-3, rtol=0)
     torch.testing.assert_close(mirror.image[0, 0], expected.flip(0), atol=1e-3, rtol=0)
     bounds = [plain.position[0, axis].take(torch.tensor(0)) for axis in range(3)]
     assert all(-1.5 < float(b) < -1 for b in bounds)
@@ -64,10 +64,10 @@ def test_scaling_changes_the_volume(factor: float) -> None:
     volumes, plan = case(), plan_with(scaling=(factor, factor))
     patch = draw_patch(volumes, plan, Draws(1))
     if factor < 1:  # a larger brain would leave the patch
-        before, after = float((volumes.tissue[0] < 0.5).sum()), float(patch.mask.sum())
+        before, after = float((volumes.tissue_and_image[:-1].sum(0) > 0.5).sum()), float(patch.mask.sum())
         assert after / before == pytest.approx(factor**3, rel=0.15)
     else:
-        zoomed = ndimage.zoom((volumes.tissue[1] > 0.5).numpy().astype(float), factor, order=1)
+        zoomed = ndimage.zoom((volumes.tissue_and_image[0] > 0.5).numpy().astype(float), factor, order=1)
         assert float(patch.tissue[0, 1].sum()) == pytest.approx(zoomed.sum(), rel=0.35)
 
 
@@ -86,8 +86,9 @@ def test_tissues_stay_probabilities_and_the_mask_rules() -> None:
 
 def test_image_and_tissue_move_together() -> None:
     volumes = case()
-    own = torch.einsum("k,kxyz->xyz", torch.tensor([0, 0.2, 0.6, 0.9]), volumes.tissue)[None]
-    volumes = CaseVolumes(volumes.tissue, own, volumes.low, volumes.high)
+    tissue = volumes.tissue_and_image[:-1]
+    own = torch.einsum("k,kxyz->xyz", torch.tensor([0.2, 0.6, 0.9]), tissue)[None]
+    volumes = CaseVolumes(torch.cat([tissue, own]), volumes.low, volumes.high)
     patch = draw_patch(volumes, plan_with(rotation_deg=(15, 20), elastic_mm=(4, 4)), Draws(5))
     expected = torch.einsum("k,kxyz->xyz", torch.tensor([0, 0.2, 0.6, 0.9]), patch.tissue[0])
     inner = torch.from_numpy(ndimage.binary_erosion(patch.mask[0, 0].numpy(), np.ones((3, 3, 3))))
@@ -101,3 +102,35 @@ def test_equal_draws_give_equal_patches() -> None:
     assert torch.equal(first.image, again.image)
     assert torch.equal(first.tissue, again.tissue)
     assert not torch.equal(first.image, other.image)
+
+
+def test_slices_lie_across_every_axis_and_know_where() -> None:
+    plan = plan_with((16, 16, 1)).model_copy(update={"dimension": 2})
+    volumes, seen = case(), set()
+    own = torch.where(volumes.tissue_and_image[:-1].sum(0) > 0.5, volumes.tissue_and_image[-1], 0)
+    for seed in range(24):
+        patch = draw_patch(volumes, plan, Draws("slice", seed))
+        assert patch.tissue.shape == (1, 4, 16, 16, 1)
+        still = [float(line.amax() - line.amin()) < 1e-6 for line in patch.position[0]]
+        assert sum(still) == 1  # the position across the slice is one value, those within run over it
+        axis = still.index(True)
+        seen.add(axis)
+        low, high = volumes.low[axis], volumes.high[axis]
+        place = float((patch.position[0, axis, 0, 0, 0] + 1) / 2 * (high - low) + low)
+        below = int(place)
+        either = [v.movedim(axis, 0) for v in (own, own.flip(0))]  # or its mirror image
+        nearest = [torch.lerp(v[below], v[min(below + 1, 15)], place - below) for v in either]
+        inside = patch.mask[0, 0, ..., 0]
+        errors = [(patch.image[0, 0, ..., 0] - n).abs()[inside].mean() if inside.any() else 0 for n in nearest]
+        assert min(errors) < 0.1
+    assert seen == {0, 1, 2}
+
+
+def test_stacked_patches_keep_their_order() -> None:
+    patches = [draw_patch(case(), plan_with((8, 8, 8)), Draws("s", seed)) for seed in range(3)]
+    batch = stacked(patches)
+    for k, patch in enumerate(patches):
+        assert torch.equal(batch.tissue[k : k + 1], patch.tissue)
+        assert torch.equal(batch.position[k : k + 1], patch.position)
+        assert torch.equal(batch.mask[k : k + 1], patch.mask)
+        assert torch.equal(batch.image[k : k + 1], patch.image)

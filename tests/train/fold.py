@@ -22,14 +22,14 @@ FOLD = Fold(train=("a", "b"), val=("c",))
 
 
 def tiny_plan(**changes: Any) -> Plan:
-    """3D plan of 16x16x16 voxels and two resolutions."""
+    """Plan of 16x16x16 voxels and two resolutions, 3D unless asked otherwise."""
     settings: dict[str, Any] = {
         "dataset": NAME,
         "channel_names": {0: "T1w"},
         "dimension": 3,
         "spacing_mm": (8.0, 8.0, 8.0),
         "box": (SIDE, SIDE, SIDE),
-        "patch": (SIDE, SIDE, SIDE),
+        "patch": (SIDE, SIDE, 1 if changes.get("dimension") == 2 else SIDE),
         "features": (4, 8),
         "batch_size": 1,
         "learning_rate": 3e-3,

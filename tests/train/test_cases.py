@@ -24,7 +24,7 @@ def test_samples_depend_on_the_step_alone(tmp_path: Path, monkeypatch: pytest.Mo
     for ours, theirs in zip(batches, (next(second), next(second)), strict=True):
         assert [sample.case_id for sample in ours] == [sample.case_id for sample in theirs]
         for a, b in zip(ours, theirs, strict=True):
-            assert torch.equal(a.volumes.tissue, b.volumes.tissue)
+            assert torch.equal(a.volumes.tissue_and_image, b.volumes.tissue_and_image)
             assert torch.equal(a.draws.normal(4), b.draws.normal(4))
     assert {sample.case_id for _ in range(9) for sample in next(first)} == {"a", "b"}
 

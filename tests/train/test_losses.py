@@ -18,6 +18,7 @@ def target(batch: int = 1, seed: int = 3) -> Tensor:
     return one_hot(label, 4)
 
 
+ALL = torch.ones(1, 1, 1, 1, 1)
 MASK = torch.rand(1, 1, *SHAPE, generator=torch.Generator().manual_seed(9)) > 0.4
 
 
@@ -29,7 +30,7 @@ def softmax(logits: Tensor) -> np.ndarray:
 def test_cross_entropy_against_torch() -> None:
     logits, truth = normal(2, 4, *SHAPE), target(2)
     expected = torch.nn.functional.cross_entropy(logits, truth.argmax(1))
-    torch.testing.assert_close(losses.cross_entropy(logits, truth), expected)
+    torch.testing.assert_close(losses.cross_entropy(logits, truth, ALL.expand(2, 1, *SHAPE)), expected)
     inside = torch.nn.functional.cross_entropy(logits[:1], truth[:1].argmax(1), reduction="none")[MASK[:, 0]].mean()
     torch.testing.assert_close(losses.cross_entropy(logits[:1], truth[:1], MASK), inside)
 
@@ -39,14 +40,26 @@ def test_dice_against_numpy() -> None:
     p, t = softmax(logits)[:, 1:], truth.numpy()[:, 1:]
     axes = (0, 2, 3, 4)
     expected = 1 - np.mean(2 * (p * t).sum(axes) / ((p**2).sum(axes) + (t**2).sum(axes)))
-    assert float(losses.dice(logits, truth)) == pytest.approx(expected, abs=1e-5)
-    assert float(losses.dice(truth * 100, truth)) == pytest.approx(0, abs=1e-5)
+    assert float(losses.dice(logits, truth, ALL)) == pytest.approx(expected, abs=1e-5)
+    assert float(losses.dice(truth * 100, truth, ALL)) == pytest.approx(0, abs=1e-5)
 
 
 def test_the_right_anatomy_costs_nothing() -> None:
     truth = target()
     assert float(losses.anatomy(truth * 100, truth, MASK)) == pytest.approx(0, abs=1e-4)
     assert float(losses.anatomy(truth.roll(1, 1) * 100, truth, MASK)) > 10
+
+
+def test_voxels_count_by_their_weight() -> None:
+    logits, truth = normal(1, 4, *SHAPE), target()
+    wrong = torch.where(MASK, truth, truth.roll(1, 1)) * 100
+    assert float(losses.anatomy(wrong, truth, MASK)) == pytest.approx(0, abs=1e-4)
+    costs = [float(losses.anatomy(wrong, truth, MASK + weight * ~MASK)) for weight in (0.1, 1.0, 5.0)]
+    assert 0.1 < costs[0] < costs[1] < costs[2]
+    p, t, w = softmax(logits)[:, 1:], truth.numpy()[:, 1:], MASK.numpy()
+    axes = (0, 2, 3, 4)
+    expected = 1 - np.mean(2 * (w * p * t).sum(axes) / (w * (p**2 + t**2)).sum(axes))
+    assert float(losses.dice(logits, truth, MASK.float())) == pytest.approx(expected, abs=1e-5)
 
 
 def test_consistency_counts_the_brain_only() -> None:

@@ -7,7 +7,7 @@ from anatomad.models.dal import DisentangledAnatomy
 from anatomad.preprocess.store import load_case
 from anatomad.synth.draws import Draws
 from anatomad.train import stages
-from anatomad.train.cases import volumes_of
+from anatomad.train.cases import Sample, volumes_of
 from anatomad.train.stages import STAGES, Stage, Step
 from tests.train.fold import tiny_plan, write_case
 
@@ -21,7 +21,8 @@ def make_step(folder: Path, dimension: int = 3, progress: float = 0.5, seed: int
     plan = tiny_plan(dimension=dimension)
     write_case(folder, "a", plan)
     volumes = volumes_of(load_case(folder, "a"), 0, torch.device("cpu"))
-    return Step(volumes, Draws("step", seed), progress, plan)
+    samples = [Sample("a", volumes, Draws("step", seed, k)) for k in range(2)]
+    return Step(samples, progress, plan)
 
 
 def make_model(step: Step) -> DisentangledAnatomy:

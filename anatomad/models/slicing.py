@@ -1,0 +1,36 @@
+"""Whole volumes through a network that was trained on slices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+_SLICES = 24  # at a time: enough to keep two cores or a GPU busy at this size, little enough memory
+
+
+def sliced(network: Callable[[Tensor], Tensor], volume: Tensor, mask: Tensor, axis: int, size: Sequence[int]) -> Tensor:
+    """Answer of ``network`` for every slice of a volume across one axis.
+
+    Args:
+        network: Maps slices [slice, channel, u, v, 1] to [slice, class, u, v, 1], sides that divide by its stride.
+        volume: Input [1, channel, x, y, z].
+        mask: Brain [1, 1, x, y, z], bool, not empty; slices without brain are left out.
+        axis: 0, 1 or 2: the one that slices are numbered along.
+        size: Slices (u, v) are padded with zeros at their ends to this size, the one the network was trained on.
+
+    Returns:
+        [1, class, x, y, z], float32; 0 in slices without brain.
+    """
+    slices = volume.movedim(2 + axis, 0)[:, 0, ..., None]
+    sides = slices.shape[2:4]
+    padding = [0, 0, 0, max(0, size[1] - sides[1]), 0, max(0, size[0] - sides[0])]
+    chosen = mask.movedim(2 + axis, 0).flatten(1).any(1).nonzero()[:, 0]
+    answers = [
+        network(F.pad(slices[part], padding))[:, :, : sides[0], : sides[1], 0].float() for part in chosen.split(_SLICES)
+    ]
+    answer = torch.zeros(len(slices), *answers[0].shape[1:], device=volume.device)
+    answer[chosen] = torch.cat(answers)
+    return answer.movedim(0, -1)[None].movedim(-1, 2 + axis)
