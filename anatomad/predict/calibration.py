@@ -6,20 +6,21 @@ p-values are those of the same scans without them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import product
 from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
-from torch import Tensor
 
 from anatomad.models.dal import DisentangledAnatomy
 from anatomad.models.device import precision_of
 from anatomad.planner.plan import Plan
 from anatomad.predict.decompose import RECOUPLINGS, Decomposition, decompose
-from anatomad.predict.score import Score, inner
+from anatomad.predict.field import Field, field_at, measure_field, position_in_brain
+from anatomad.predict.score import Score, inner, reading
 from anatomad.predict.trials import Trial, healthy_trials, lesion_trials
 from anatomad.preprocess.store import StoredCase
 from anatomad.progress import Progress
@@ -28,6 +29,8 @@ _LEVELS = 257
 _TAIL = 1e-3  # beyond this share of healthy voxels an exponential tail keeps the order
 _TOP_SHARE = 0.005
 
+Readings = dict[tuple[str, float], NDArray[np.float32]]
+
 
 class Candidate(BaseModel):
     """A score that was tried, and its average precision on painted lesions."""
@@ -35,6 +38,7 @@ class Candidate(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     recoupling: str
     smoothing_mm: tuple[float, ...]
+    with_fields: bool
     synthetic_ap: float
 
 
@@ -101,47 +105,77 @@ def calibrate_fold(
         device: Where to compute.
     """
     precision = precision_of(device)
-    trials = [*healthy_trials(plan, validation, device), *lesion_trials(plan, validation, device)]
+    healthy = list(healthy_trials(plan, validation, device))
+    painted = list(lesion_trials(plan, validation, device))
     parts: list[tuple[Trial, Decomposition]] = []
-    with Progress(len(trials), "calibration") as progress:
-        for trial in trials:
-            parts.append((trial, decompose(model, trial.image, trial.mask, precision)))
+    read: list[tuple[Trial, Readings]] = []
+    with Progress(len(healthy) + len(painted), "calibration") as progress:
+        for trial in (*healthy, *painted):
+            found = decompose(model, trial.image, trial.mask, precision)
+            read.append((trial, _readings(found, plan)))
+            if trial.kind != "lesions":
+                parts.append((trial, found))
             progress.advance()
-    real = [p for t, p in parts if t.kind == "real"]
-    painted = [(t, p) for t, p in parts if t.kind == "lesions"]
-    tried = [_try(score, painted, plan) for score in _scores(real, plan)]
+    unharmed = [(trial, readings) for trial, readings in read if trial.kind != "lesions"]
+    tried = [_try(score, read) for score in _scores(unharmed, plan)]
     best = max(tried, key=lambda pair: pair[1].synthetic_ap)[0]
     return _calibrated(best, parts, plan, tuple(candidate for _, candidate in tried))
 
 
-def _scores(real: Sequence[Decomposition], plan: Plan) -> list[Score]:
-    """Every recoupling with every non-empty run of neighbouring smoothing widths."""
+def _readings(parts: Decomposition, plan: Plan) -> Readings:
+    """What any score is made of, per recoupling and smoothing width; within the scored brain only."""
+    inside = inner(parts.mask)
+    return {
+        (recoupling, width): reading(parts, recoupling, width, plan.spacing_mm)[inside].cpu().numpy()
+        for recoupling in RECOUPLINGS
+        for width in plan.smoothing_mm
+    }
+
+
+def _scores(healthy: Sequence[tuple[Trial, Readings]], plan: Plan) -> Iterator[Score]:
+    """Every recoupling with every non-empty run of neighbouring smoothing widths, with and without their fields."""
+    fields = _fields(healthy)
     widths = plan.smoothing_mm
     runs = [widths[i:j] for i in range(len(widths)) for j in range(i + 1, len(widths) + 1)]
-    scores = []
-    for recoupling in RECOUPLINGS:
-        unit = {w: _unit(Score(recoupling=recoupling, smoothing_mm=(w,), units=(1.0,)), real, plan) for w in widths}
-        scores += [Score(recoupling=recoupling, smoothing_mm=run, units=tuple(unit[w] for w in run)) for run in runs]
-    return scores
+    for recoupling, run, with_fields in product(RECOUPLINGS, runs, (False, True)):
+        used = tuple(fields[recoupling, width] for width in run) if with_fields else ()
+        score = Score(recoupling=recoupling, smoothing_mm=run, fields=used, units=(1.0,) * len(run))
+        yield score.model_copy(update={"units": _units(score, healthy)})
 
 
-def _brain_scores(score: Score, parts: Decomposition, plan: Plan) -> Tensor:
-    return score.of(parts, plan.spacing_mm)[inner(parts.mask)]
+def _fields(healthy: Sequence[tuple[Trial, Readings]]) -> dict[tuple[str, float], Field]:
+    positions = [position_in_brain(t.mask)[:, inner(t.mask)].cpu().numpy() for t, _ in healthy]
+    return {key: measure_field([readings[key] for _, readings in healthy], positions) for key in healthy[0][1]}
 
 
-def _unit(score: Score, real: Sequence[Decomposition], plan: Plan) -> float:
-    values = torch.cat([_brain_scores(score, p, plan) for p in real]).cpu().numpy()
-    return max(1e-3, float(np.quantile(values, 0.99)))
+def _units(score: Score, healthy: Sequence[tuple[Trial, Readings]]) -> tuple[float, ...]:
+    real = [_terms(score, trial, readings) for trial, readings in healthy if trial.kind == "real"]
+    return tuple(max(1e-3, float(np.quantile(np.concatenate(terms), 0.99))) for terms in zip(*real, strict=True))
 
 
-def _try(score: Score, painted: Sequence[tuple[Trial, Decomposition]], plan: Plan) -> tuple[Score, Candidate]:
+def _terms(score: Score, trial: Trial, readings: Readings) -> list[NDArray[np.float32]]:
+    """What a score is the mean of, in the scored brain."""
+    terms = [readings[score.recoupling, width] for width in score.smoothing_mm]
+    if not score.fields:
+        return terms
+    inside = inner(trial.mask)
+    usual = [field_at(field, trial.mask)[inside].cpu().numpy() for field in score.fields]
+    return [term / divisor for term, divisor in zip(terms, usual, strict=True)]
+
+
+def _try(score: Score, read: Sequence[tuple[Trial, Readings]]) -> tuple[Score, Candidate]:
     """Mean over trials, so that a large lesion counts no more than a small one."""
-    found = [
-        average_precision(score.of(p, plan.spacing_mm)[p.mask].cpu().numpy(), t.lesion[t.mask].cpu().numpy())
-        for t, p in painted
-    ]
+    found = []
+    for trial, readings in read:
+        if trial.kind == "lesions":
+            terms = [term / unit for term, unit in zip(_terms(score, trial, readings), score.units, strict=True)]
+            lesion = trial.lesion[inner(trial.mask)].cpu().numpy()
+            found.append(average_precision(np.mean(terms, axis=0), lesion))
     mean = float(np.mean(found)) if found else 0.0
-    return score, Candidate(recoupling=score.recoupling, smoothing_mm=score.smoothing_mm, synthetic_ap=mean)
+    candidate = Candidate(
+        recoupling=score.recoupling, smoothing_mm=score.smoothing_mm, with_fields=bool(score.fields), synthetic_ap=mean
+    )
+    return score, candidate
 
 
 def _calibrated(

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from anatomad.predict.decompose import Decomposition
+from anatomad.predict.field import Field, field_at
 from anatomad.synth.draws import gaussian_blur
 
 _FWHM = 2.3548
@@ -22,21 +23,29 @@ class Score(BaseModel):
         recoupling: Whose pseudo-healthy image the scan is compared with.
         smoothing_mm: Gaussian FWHMs; the signed residual is smoothed, so that misplaced borders, bright on one side
             and dark on the other, cancel while lesions, which keep their sign, stay.
-        units: 99th percentile of each smoothed residual in healthy brains; the score is their mean in these units.
+        fields: For each width, how large its residual usually is where in a healthy brain
+            (:func:`anatomad.predict.field.measure_field`); none: the same everywhere.
+        units: 99th percentile of each smoothed residual, over its field, in healthy brains; the score is their mean in
+            these units.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     recoupling: str
     smoothing_mm: tuple[float, ...]
+    fields: tuple[Field, ...] = ()
     units: tuple[float, ...]
 
     def of(self, parts: Decomposition, spacing_mm: tuple[float, float, float]) -> Tensor:
         """Score [x, y, z], at least 0; 0 outside the brain and in its outermost voxel."""
-        residual = parts.residual(self.recoupling)
-        total = torch.zeros_like(residual)
-        for width, unit in zip(self.smoothing_mm, self.units, strict=True):
-            total += smoothed(residual, parts.mask, width, spacing_mm).abs() / unit
-        return total / len(self.units) * inner(parts.mask)
+        readings = [reading(parts, self.recoupling, width, spacing_mm) for width in self.smoothing_mm]
+        if self.fields:
+            readings = [r / field_at(field, parts.mask) for r, field in zip(readings, self.fields, strict=True)]
+        return torch.stack([r / unit for r, unit in zip(readings, self.units, strict=True)]).mean(0)
+
+
+def reading(parts: Decomposition, recoupling: str, fwhm_mm: float, spacing_mm: tuple[float, float, float]) -> Tensor:
+    """Magnitude of the smoothed residual [x, y, z]; 0 outside the brain and in its outermost voxel."""
+    return smoothed(parts.residual(recoupling), parts.mask, fwhm_mm, spacing_mm).abs() * inner(parts.mask)
 
 
 def inner(mask: Tensor) -> Tensor:

@@ -70,7 +70,7 @@ def test_values_set_by_hand_are_marked() -> None:
     plan = rules.make_plan(fingerprint(image()))
     stages = plan.stages.model_copy(update={"anatomy": 7})
     rows = {row.name: row for row in rules.decisions_of(plan.model_copy(update={"stages": stages}))}
-    assert (rows["stages.anatomy"].value, rows["stages.anatomy"].reason) == ("7", "set by hand; the rule chose 1500")
+    assert (rows["stages.anatomy"].value, rows["stages.anatomy"].reason) == ("7", "set by hand; the rule chose 1600")
     assert rows["box"] == next(decision for decision in plan.decisions if decision.name == "box")
 
 

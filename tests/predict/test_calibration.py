@@ -90,9 +90,11 @@ def test_a_fold(tmp_path: Path) -> None:
     assert first == again
     assert Calibration.model_validate_json(first.model_dump_json()) == first
     runs = [(0.0,), (0.0, 10.0), (10.0,)]
-    assert {(c.recoupling, c.smoothing_mm) for c in first.candidates} == {(r, w) for r in RECOUPLINGS for w in runs}
+    tried = {(c.recoupling, c.smoothing_mm, c.with_fields) for c in first.candidates}
+    assert tried == {(r, w, f) for r in RECOUPLINGS for w in runs for f in (False, True)}
     best = max(first.candidates, key=lambda c: c.synthetic_ap)
     assert (first.score.recoupling, first.score.smoothing_mm) == (best.recoupling, best.smoothing_mm)
+    assert len(first.score.fields) == len(best.smoothing_mm) * best.with_fields
     assert 0 < best.synthetic_ap <= 1
     assert len(first.subjects) == 2
     assert list(first.subjects) == sorted(first.subjects)
