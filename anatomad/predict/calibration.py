@@ -20,7 +20,7 @@ from anatomad.models.device import precision_of
 from anatomad.planner.plan import Plan
 from anatomad.predict.decompose import RECOUPLINGS, Decomposition, decompose
 from anatomad.predict.field import Field, field_at, measure_field, position_in_brain
-from anatomad.predict.score import Score, inner, reading
+from anatomad.predict.score import Kind, Score, inner, reading
 from anatomad.predict.trials import Trial, healthy_trials, lesion_trials
 from anatomad.preprocess.store import StoredCase
 from anatomad.progress import Progress
@@ -29,7 +29,7 @@ _LEVELS = 257
 _TAIL = 1e-3  # beyond this share of healthy voxels an exponential tail keeps the order
 _TOP_SHARE = 0.005
 
-Readings = dict[tuple[str, float], NDArray[np.float32]]
+Readings = dict[Kind, NDArray[np.float32]]
 
 
 class Candidate(BaseModel):
@@ -38,6 +38,7 @@ class Candidate(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     recoupling: str
     smoothing_mm: tuple[float, ...]
+    white_matter: bool
     with_fields: bool
     synthetic_ap: float
 
@@ -123,27 +124,29 @@ def calibrate_fold(
 
 
 def _readings(parts: Decomposition, plan: Plan) -> Readings:
-    """What any score is made of, per recoupling and smoothing width; within the scored brain only."""
+    """What any score is made of, by its kind; within the scored brain only."""
     inside = inner(parts.mask)
-    return {
-        (recoupling, width): reading(parts, recoupling, width, plan.spacing_mm)[inside].cpu().numpy()
-        for recoupling in RECOUPLINGS
-        for width in plan.smoothing_mm
-    }
+    kinds = product(RECOUPLINGS, plan.smoothing_mm, (False, True))
+    return {kind: reading(parts, kind, plan.spacing_mm)[inside].cpu().numpy() for kind in kinds}
 
 
 def _scores(healthy: Sequence[tuple[Trial, Readings]], plan: Plan) -> Iterator[Score]:
-    """Every recoupling with every non-empty run of neighbouring smoothing widths, with and without their fields."""
+    """Every recoupling with every run of neighbouring smoothing widths, by white matter and over fields or not."""
     fields = _fields(healthy)
     widths = plan.smoothing_mm
     runs = [widths[i:j] for i in range(len(widths)) for j in range(i + 1, len(widths) + 1)]
-    for recoupling, run, with_fields in product(RECOUPLINGS, runs, (False, True)):
-        used = tuple(fields[recoupling, width] for width in run) if with_fields else ()
-        score = Score(recoupling=recoupling, smoothing_mm=run, fields=used, units=(1.0,) * len(run))
+    for recoupling, run, white, with_fields in product(RECOUPLINGS, runs, (False, True), (False, True)):
+        score = Score(
+            recoupling=recoupling,
+            smoothing_mm=run,
+            white_matter=white,
+            fields=tuple(fields[recoupling, width, white] for width in run) if with_fields else (),
+            units=(1.0,) * len(run),
+        )
         yield score.model_copy(update={"units": _units(score, healthy)})
 
 
-def _fields(healthy: Sequence[tuple[Trial, Readings]]) -> dict[tuple[str, float], Field]:
+def _fields(healthy: Sequence[tuple[Trial, Readings]]) -> dict[Kind, Field]:
     positions = [position_in_brain(t.mask)[:, inner(t.mask)].cpu().numpy() for t, _ in healthy]
     return {key: measure_field([readings[key] for _, readings in healthy], positions) for key in healthy[0][1]}
 
@@ -155,7 +158,7 @@ def _units(score: Score, healthy: Sequence[tuple[Trial, Readings]]) -> tuple[flo
 
 def _terms(score: Score, trial: Trial, readings: Readings) -> list[NDArray[np.float32]]:
     """What a score is the mean of, in the scored brain."""
-    terms = [readings[score.recoupling, width] for width in score.smoothing_mm]
+    terms = [readings[score.recoupling, width, score.white_matter] for width in score.smoothing_mm]
     if not score.fields:
         return terms
     inside = inner(trial.mask)
@@ -173,7 +176,11 @@ def _try(score: Score, read: Sequence[tuple[Trial, Readings]]) -> tuple[Score, C
             found.append(average_precision(np.mean(terms, axis=0), lesion))
     mean = float(np.mean(found)) if found else 0.0
     candidate = Candidate(
-        recoupling=score.recoupling, smoothing_mm=score.smoothing_mm, with_fields=bool(score.fields), synthetic_ap=mean
+        recoupling=score.recoupling,
+        smoothing_mm=score.smoothing_mm,
+        white_matter=score.white_matter,
+        with_fields=bool(score.fields),
+        synthetic_ap=mean,
     )
     return score, candidate
 

@@ -9,11 +9,16 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 from torch.nn import functional as F
 
+from anatomad.planner.plan import TISSUES
 from anatomad.predict.decompose import Decomposition
 from anatomad.predict.field import Field, field_at
 from anatomad.synth.draws import gaussian_blur
 
 _FWHM = 2.3548
+_WHITE = TISSUES.index("white matter") - 1  # restored tissues have no background
+_ELSEWHERE = 0.3  # what a residual far from white matter still counts
+
+Kind = tuple[str, float, bool]
 
 
 class Score(BaseModel):
@@ -23,6 +28,8 @@ class Score(BaseModel):
         recoupling: Whose pseudo-healthy image the scan is compared with.
         smoothing_mm: Gaussian FWHMs; the signed residual is smoothed, so that misplaced borders, bright on one side
             and dark on the other, cancel while lesions, which keep their sign, stay.
+        white_matter: Whether a residual counts by how much white matter restoration says there is around: plaques and
+            oedema lie in it, while most of what restoration gets wrong lies along the cortex.
         fields: For each width, how large its residual usually is where in a healthy brain
             (:func:`anatomad.predict.field.measure_field`); none: the same everywhere.
         units: 99th percentile of each smoothed residual, over its field, in healthy brains; the score is their mean in
@@ -32,20 +39,32 @@ class Score(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     recoupling: str
     smoothing_mm: tuple[float, ...]
+    white_matter: bool = False
     fields: tuple[Field, ...] = ()
     units: tuple[float, ...]
 
     def of(self, parts: Decomposition, spacing_mm: tuple[float, float, float]) -> Tensor:
         """Score [x, y, z], at least 0; 0 outside the brain and in its outermost voxel."""
-        readings = [reading(parts, self.recoupling, width, spacing_mm) for width in self.smoothing_mm]
+        kinds = [(self.recoupling, width, self.white_matter) for width in self.smoothing_mm]
+        readings = [reading(parts, kind, spacing_mm) for kind in kinds]
         if self.fields:
             readings = [r / field_at(field, parts.mask) for r, field in zip(readings, self.fields, strict=True)]
         return torch.stack([r / unit for r, unit in zip(readings, self.units, strict=True)]).mean(0)
 
 
-def reading(parts: Decomposition, recoupling: str, fwhm_mm: float, spacing_mm: tuple[float, float, float]) -> Tensor:
-    """Magnitude of the smoothed residual [x, y, z]; 0 outside the brain and in its outermost voxel."""
-    return smoothed(parts.residual(recoupling), parts.mask, fwhm_mm, spacing_mm).abs() * inner(parts.mask)
+def reading(parts: Decomposition, kind: Kind, spacing_mm: tuple[float, float, float]) -> Tensor:
+    """Magnitude of the smoothed residual [x, y, z]; 0 outside the brain and in its outermost voxel.
+
+    Args:
+        parts: A scan taken apart.
+        kind: Recoupling, Gaussian FWHM in mm, and whether it counts by the white matter around.
+        spacing_mm: Of the working grid.
+    """
+    recoupling, width, white_matter = kind
+    magnitude = smoothed(parts.residual(recoupling), parts.mask, width, spacing_mm).abs() * inner(parts.mask)
+    if not white_matter:
+        return magnitude
+    return magnitude * (_ELSEWHERE + smoothed(parts.restored[_WHITE], parts.mask, width, spacing_mm))
 
 
 def inner(mask: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from anatomad.planner.plan import Plan
+from anatomad.planner.plan import TISSUES, Plan
 from anatomad.preprocess.store import StoredCase
 from anatomad.synth.contrast import rendered, scanned
 from anatomad.synth.deform import Patch
@@ -18,6 +18,7 @@ from anatomad.synth.lesions import add_lesions
 
 Kind = Literal["real", "unseen contrast", "lesions"]
 _LESION_EXTENT = 0.3
+_WHITE_MATTER = 0.5
 
 
 @dataclass(frozen=True)
@@ -51,12 +52,26 @@ def healthy_trials(plan: Plan, cases: Sequence[StoredCase], device: torch.device
 
 
 def lesion_trials(plan: Plan, cases: Sequence[StoredCase], device: torch.device) -> Iterator[Trial]:
-    """Every case twice with painted lesions, small and large, bright and dark: in its own contrast and in another."""
+    """Every case with small lesions, and with large ones; in its own contrast and, in turn, in another.
+
+    They are bright or dark, with cores and halos, or bands along the ventricles, and have their centres where plaques
+    and oedema mostly lie: in white matter. Small and large ones get trials of their own, because in one image the large
+    would settle alone which score is best.
+    """
     for number, case in enumerate(cases):
         patch = _whole(case, device)
-        for own in (True, False):
-            draws = Draws(plan.seed, "painted lesions", number, int(own), device=device)
-            image = patch.image if own else rendered(patch, draws, plan)[0]
-            image, extent = add_lesions(image, patch, draws, plan, minimum=2)
+        white = (patch.tissue[:, TISSUES.index("white matter")] > _WHITE_MATTER)[:, None]
+        for kind, sizes in enumerate(_sizes(plan)):
+            draws = Draws(plan.seed, "painted lesions", number, kind, device=device)
+            image = patch.image if (number + kind) % 2 else rendered(patch, draws, plan)[0]
+            image, extent = add_lesions(image, patch, draws, sizes, minimum=1, seeds=white)
             seen = scanned(image, patch.mask, draws, plan)[0, 0]
             yield Trial("lesions", seen, patch.mask[0, 0], (extent[0, 0] > _LESION_EXTENT) & patch.mask[0, 0])
+
+
+def _sizes(plan: Plan) -> list[Plan]:
+    """The plan with small lesions only, several of them, and with one or two large ones."""
+    span, few, many = plan.corruption, (1, 2), (3, max(3, 2 * plan.corruption.lesions[1]))
+    small = span.model_copy(update={"large_mm": span.small_mm, "lesions": many})
+    large = span.model_copy(update={"small_mm": span.large_mm, "lesions": few})
+    return [plan.model_copy(update={"corruption": corruption}) for corruption in (small, large)]

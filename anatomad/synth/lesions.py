@@ -44,8 +44,8 @@ def _band(patch: Patch, inside: Tensor, draws: Draws, plan: Plan) -> Tensor:
     return torch.where((near > 0.5) & (patch.tissue[0, 3] > 0.3), ball, -1.0)
 
 
-def _depths(patch: Patch, draws: Draws, plan: Plan, sizes: Corruption) -> list[Tensor]:
-    inside = patch.mask[0, 0].nonzero()
+def _depths(patch: Patch, draws: Draws, plan: Plan, sizes: Corruption, seeds: Tensor) -> list[Tensor]:
+    inside = seeds[0, 0].nonzero()
     if len(inside) == 0:
         return []
     depths = []
@@ -58,7 +58,9 @@ def _depths(patch: Patch, draws: Draws, plan: Plan, sizes: Corruption) -> list[T
     return depths
 
 
-def add_lesions(image: Tensor, patch: Patch, draws: Draws, plan: Plan, minimum: int = 0) -> tuple[Tensor, Tensor]:
+def add_lesions(
+    image: Tensor, patch: Patch, draws: Draws, plan: Plan, minimum: int = 0, seeds: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Paint random lesions, brighter or darker than what they replace, onto a noise-free image.
 
     Args:
@@ -67,6 +69,7 @@ def add_lesions(image: Tensor, patch: Patch, draws: Draws, plan: Plan, minimum: 
         draws: Randomness.
         plan: Sizes in mm and spacing.
         minimum: At least so many lesions.
+        seeds: Where lesions may have their centres [1, 1, x, y, z], bool; anywhere in the brain when None.
 
     Returns:
         The image with lesions, and their extent [1, 1, x, y, z] in [0, 1].
@@ -75,7 +78,7 @@ def add_lesions(image: Tensor, patch: Patch, draws: Draws, plan: Plan, minimum: 
         update={"lesions": tuple(max(minimum, number) for number in plan.corruption.lesions)}
     )
     extent = torch.zeros_like(image)
-    for depth in _depths(patch, draws, plan, sizes):
+    for depth in _depths(patch, draws, plan, sizes, patch.mask if seeds is None else seeds):
         soft = draws.uniform(0.05, 0.3)
         levels = [(0.0, draws.uniform(-0.1, 1.2))]
         if draws.chance(_NESTED_SHARE):
@@ -100,7 +103,7 @@ def corrupt_anatomy(anatomy: Tensor, patch: Patch, draws: Draws, plan: Plan) -> 
         A one-hot anatomy of the same shape.
     """
     tissues = anatomy.shape[1]
-    for depth in _depths(patch, draws, plan, plan.corruption):
+    for depth in _depths(patch, draws, plan, plan.corruption, patch.mask):
         inside = (depth > 0)[None, None] & patch.mask
         if draws.chance(0.3):
             smooth = gaussian_blur(anatomy, (2.0, 2.0, 2.0))

@@ -56,6 +56,17 @@ def test_smoothing_is_a_gaussian_within_the_brain() -> None:
     torch.testing.assert_close(flat, MASK.float())  # no dark seam along the brain's surface
 
 
+def test_residuals_in_white_matter_count_more() -> None:
+    parts = decomposition(torch.ones(MASK.shape), MASK)
+    parts.restored[2, :, :, 8:] = 1.0
+    plain = score(0.0).of(parts, SPACING)
+    weighted = score(0.0).model_copy(update={"white_matter": True}).of(parts, SPACING)
+    inside = inner(MASK)
+    white = (parts.restored[2] == 1) & inside
+    torch.testing.assert_close(weighted[white], 1.3 * plain[white])
+    torch.testing.assert_close(weighted[inside & ~white], 0.3 * plain[inside & ~white])
+
+
 def test_a_score_reads_its_own_recoupling() -> None:
     parts = decomposition(torch.ones(MASK.shape), MASK)
     brighter = replace(parts.recoupled["learned"], image=torch.full(MASK.shape, 3.0))
