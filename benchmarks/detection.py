@@ -72,6 +72,7 @@ def _benchmark(args: argparse.Namespace) -> int:
     result = {
         "machine": _machine(),
         "training_time": args.time,
+        "seconds_in_steps": _seconds_in_steps(model / "log.jsonl"),
         "seconds": seconds,
         "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
         "model": _read(model / "model.json", ("steps", "skipped", "rollbacks", "weights_sha256")),
@@ -91,6 +92,18 @@ def _timed(command: Callable[[Sequence[str]], int], argv: Sequence[str]) -> floa
     if command(argv) != 0:
         raise AnatomadError(f"'{' '.join(argv)}' failed; its message stands above")
     return round(time.monotonic() - began, 1)
+
+
+def _seconds_in_steps(log: Path) -> dict[str, float]:
+    """Time that the steps of each stage took, all attempts together: a resumed run has a shorter one of its own."""
+    total: dict[str, float] = {}
+    done: dict[str, int] = {}
+    for record in map(json.loads, log.read_text(encoding="utf-8").splitlines()):
+        if record["kind"] == "steps":
+            stage, step = record["stage"], record["step"]
+            total[stage] = total.get(stage, 0.0) + record["seconds"] * (step - done.get(stage, 0))
+            done[stage] = step
+    return {stage: round(seconds, 1) for stage, seconds in total.items()}
 
 
 def _train(argv: Sequence[str]) -> int:
