@@ -27,7 +27,7 @@ def position_in_brain(mask: Tensor) -> Tensor:
     return brain_position(whole, inside.min(0).values, inside.max(0).values)
 
 
-def measure_field(readings: Sequence[NDArray[np.float32]], positions: Sequence[NDArray[np.float32]]) -> Field:
+def measure_field(readings: Sequence[NDArray[np.float32]], positions: Sequence[Tensor]) -> Field:
     """Root mean square of healthy readings per cell of the brain box, relative to each scan's own; 1 on average.
 
     Args:
@@ -41,7 +41,7 @@ def measure_field(readings: Sequence[NDArray[np.float32]], positions: Sequence[N
     for values, place in zip(readings, positions, strict=True):
         power = values.astype(np.float64) ** 2
         sides = np.array(CELLS)[:, None]
-        cell = tuple(np.clip(((place + 1) / 2 * sides).astype(int), 0, sides - 1))
+        cell = tuple(np.clip(((place.cpu().numpy() + 1) / 2 * sides).astype(int), 0, sides - 1))
         np.add.at(squares, cell, power / max(power.mean(), 1e-12))
         np.add.at(counts, cell, 1)
     squares, counts = (ndimage.gaussian_filter(a, _SMOOTHING_CELLS) for a in (squares, counts))
@@ -49,8 +49,9 @@ def measure_field(readings: Sequence[NDArray[np.float32]], positions: Sequence[N
     return tuple(round(float(value), 4) for value in field.ravel())
 
 
-def field_at(field: Field, mask: Tensor) -> Tensor:
-    """A field [x, y, z] over the volume of a brain mask [x, y, z], linear between the cells' centres."""
-    cells = torch.tensor(field, device=mask.device).view(1, 1, *CELLS)
-    grid = position_in_brain(mask).flip(0).movedim(0, -1)[None]
-    return F.grid_sample(cells, grid, mode="bilinear", padding_mode="border", align_corners=False)[0, 0]
+def field_at(field: Field, position: Tensor) -> Tensor:
+    """A field [...] at positions [3, ...] in the brain box (-1 to 1), linear between the cells' centres."""
+    cells = torch.tensor(field, device=position.device).view(1, 1, *CELLS)
+    points = position.flip(0).flatten(1).T.view(1, -1, 1, 1, 3)
+    found = F.grid_sample(cells, points, mode="bilinear", padding_mode="border", align_corners=False)
+    return found.view(position.shape[1:])

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from anatomad.planner.plan import TISSUES
 from anatomad.predict.decompose import Decomposition
-from anatomad.predict.field import Field, field_at
+from anatomad.predict.field import Field, field_at, position_in_brain
 from anatomad.synth.draws import gaussian_blur
 
 _FWHM = 2.3548
@@ -48,7 +48,8 @@ class Score(BaseModel):
         kinds = [(self.recoupling, width, self.white_matter) for width in self.smoothing_mm]
         readings = [reading(parts, kind, spacing_mm) for kind in kinds]
         if self.fields:
-            readings = [r / field_at(field, parts.mask) for r, field in zip(readings, self.fields, strict=True)]
+            place = position_in_brain(parts.mask)
+            readings = [r / field_at(field, place) for r, field in zip(readings, self.fields, strict=True)]
         return torch.stack([r / unit for r, unit in zip(readings, self.units, strict=True)]).mean(0)
 
 

@@ -7,7 +7,8 @@ import torch
 from sklearn.metrics import average_precision_score
 
 from anatomad.models.dal import DisentangledAnatomy
-from anatomad.predict.calibration import Calibration, average_precision, calibrate_fold, subject_score
+from anatomad.predict.calibration import Calibration, calibrate_fold, subject_score
+from anatomad.predict.choice import average_precision
 from anatomad.predict.decompose import RECOUPLINGS
 from anatomad.preprocess.store import load_case
 from tests.predict.world import calibration_of, small_plan
