@@ -68,10 +68,8 @@ def choose_score(read: Sequence[Readings], plan: Plan) -> tuple[Score, tuple[Can
     Returns:
         The score that finds painted lesions best, and all that were tried.
     """
-    healthy = [r for r in read if r.trial != "lesions"]
+    fields = _fields([r for r in read if r.trial != "lesions"])
     real, lesioned = ([r for r in read if r.trial == kind] for kind in ("real", "lesions"))
-    places = [r.position for r in healthy]
-    fields = {k: measure_field([r.readings[k, False] for r in healthy], places) for k, _ in healthy[0].readings}
     for each in (*real, *lesioned):
         each.over(fields)
     units = {term: _unit([r.readings[term] for r in real]) for term in real[0].readings}
@@ -93,6 +91,11 @@ def _scores(
             units=tuple(units[term] for term in terms),
         )
         yield score, terms
+
+
+def _fields(healthy: Sequence[Readings]) -> dict[Kind, Field]:
+    places = [r.position for r in healthy]
+    return {k: measure_field([r.readings[k, False] for r in healthy], places) for k, _ in healthy[0].readings}
 
 
 def _unit(readings: Sequence[NDArray[np.float32]]) -> float:
