@@ -68,8 +68,8 @@ def choose_score(read: Sequence[Readings], plan: Plan) -> tuple[Score, tuple[Can
     Returns:
         The score that finds painted lesions best, and all that were tried.
     """
-    fields = _fields([r for r in read if r.trial != "lesions"])
-    real, lesioned = ([r for r in read if r.trial == kind] for kind in ("real", "lesions"))
+    fields = _fields([*_of("real", read), *_of("unseen contrast", read)])
+    real, lesioned = _of("real", read), _of("lesions", read)
     for each in (*real, *lesioned):
         each.over(fields)
     units = {term: _unit([r.readings[term] for r in real]) for term in real[0].readings}
@@ -91,6 +91,10 @@ def _scores(
             units=tuple(units[term] for term in terms),
         )
         yield score, terms
+
+
+def _of(kind: TrialKind, read: Sequence[Readings]) -> list[Readings]:
+    return [readings for readings in read if readings.trial == kind]
 
 
 def _fields(healthy: Sequence[Readings]) -> dict[Kind, Field]:
