@@ -19,6 +19,7 @@ FEATURES = (16, 32, 64, 96)
 STRIDE: int = 2 ** (len(FEATURES) - 1)
 FINEST_MM = 2.0
 MARGIN_VOXELS = 2
+SMALL_MM, LARGE_MM = (3.0, 10.0), (15.0, 60.0)
 NOISE_FLOOR, BIAS_FLOOR, BLUR_FLOOR_MM, SLICE_FLOOR_MM = 0.03, 0.25, 2.5, 5.0
 
 Shape = tuple[int, int, int]
@@ -90,6 +91,18 @@ def slice_thickness(images: Sequence[ChannelFingerprint], spacing_mm: float) -> 
     )
 
 
+def smoothing(spacing_mm: float) -> Choice[tuple[float, ...]]:
+    """Gaussian FWHMs in mm at which the residual is read: none, and octaves that suit small to large lesions."""
+    widths, upper = [0.0], LARGE_MM[1] / 3
+    while (width := 2 * spacing_mm * 2 ** (len(widths) - 1)) <= upper:
+        widths.append(width)
+    return Choice(
+        tuple(widths),
+        "thin lesions need none, diffuse ones much: octaves from twice the working spacing up to a third of the "
+        f"largest lesion's {LARGE_MM[1]:g} mm",
+    )
+
+
 def folds(subjects: int) -> Choice[int]:
     """Number of folds."""
     value = number_of_folds(subjects)
@@ -135,7 +148,7 @@ def make_plan(fingerprint: Fingerprint, participants: Sequence[str] = ()) -> Pla
         stages=_stages(table),
         randomisation=_randomisation(table, images, spacing_mm[0]),
         corruption=_corruption(table),
-        smoothing_mm=table.fixed("smoothing_mm", (0.0, 4.0, 8.0, 12.0), "thin lesions need none, diffuse ones much"),
+        smoothing_mm=table.add("smoothing_mm", smoothing(spacing_mm[0])),
         folds=table.add("folds", folds(len({subject_of(case.id, participants) for case in fingerprint.cases}))),
         decisions=tuple(table.decisions),
     )
@@ -183,8 +196,8 @@ def _corruption(table: _Table) -> Corruption:
     fix = table.under("corruption")
     return Corruption(
         lesions=fix("lesions", (0, 6), "healthy anatomy must come back unchanged, hence 0 too"),
-        small_mm=fix("small_mm", (3.0, 10.0), "diameters of white-matter lesions"),
-        large_mm=fix("large_mm", (15.0, 60.0), "diameters of tumours with their oedema"),
+        small_mm=fix("small_mm", SMALL_MM, "diameters of white-matter lesions"),
+        large_mm=fix("large_mm", LARGE_MM, "diameters of tumours with their oedema"),
         edge_dropout=fix("edge_dropout", (0.0, 0.2), "edges fade where contrast is weak"),
         erased_share=fix("erased_share", (0.0, 0.2), "what has no edges left must be refilled from its surroundings"),
     )

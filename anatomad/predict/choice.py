@@ -27,7 +27,6 @@ class Candidate(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     recoupling: str
     smoothing_mm: tuple[float, ...]
-    white_matter: bool
     with_fields: bool
     synthetic_ap: float
 
@@ -51,7 +50,7 @@ class Readings:
 def read_trial(trial: Trial, parts: Decomposition, plan: Plan) -> Readings:
     """Read a trial that was taken apart, in every kind, within the scored brain."""
     inside = inner(parts.mask)
-    kinds = product(RECOUPLINGS, plan.smoothing_mm, (False, True))
+    kinds = product(RECOUPLINGS, plan.smoothing_mm)
     readings: dict[Term, NDArray[np.float32]] = {
         (kind, False): reading(parts, kind, plan.spacing_mm)[inside].cpu().numpy() for kind in kinds
     }
@@ -59,7 +58,7 @@ def read_trial(trial: Trial, parts: Decomposition, plan: Plan) -> Readings:
 
 
 def choose_score(read: Sequence[Readings], plan: Plan) -> tuple[Score, tuple[Candidate, ...]]:
-    """Try every recoupling with every run of neighbouring smoothing widths, by white matter and over fields or not.
+    """Try every recoupling with each smoothing width and with all of them, over fields or not.
 
     Args:
         read: Healthy trials, at least one of them real, and trials with painted lesions.
@@ -81,12 +80,12 @@ def choose_score(read: Sequence[Readings], plan: Plan) -> tuple[Score, tuple[Can
 def _scores(
     fields: Mapping[Kind, Field], units: Mapping[Term, float], plan: Plan
 ) -> Iterator[tuple[Score, list[Term]]]:
-    for recoupling, run, white, over in product(RECOUPLINGS, _runs(plan.smoothing_mm), (False, True), (False, True)):
-        terms: list[Term] = [((recoupling, width, white), over) for width in run]
+    banks = [plan.smoothing_mm, *((width,) for width in plan.smoothing_mm)]
+    for recoupling, bank, over in product(RECOUPLINGS, dict.fromkeys(banks), (False, True)):
+        terms: list[Term] = [((recoupling, width), over) for width in bank]
         score = Score(
             recoupling=recoupling,
-            smoothing_mm=run,
-            white_matter=white,
+            smoothing_mm=bank,
             fields=tuple(fields[kind] for kind, _ in terms) if over else (),
             units=tuple(units[term] for term in terms),
         )
@@ -106,21 +105,15 @@ def _unit(readings: Sequence[NDArray[np.float32]]) -> float:
     return max(1e-3, float(np.quantile(np.concatenate(readings), 0.99)))
 
 
-def _runs(widths: tuple[float, ...]) -> list[tuple[float, ...]]:
-    """Every non-empty run of neighbours."""
-    return [widths[i:j] for i in range(len(widths)) for j in range(i + 1, len(widths) + 1)]
-
-
 def _try(score: Score, terms: Sequence[Term], lesioned: Sequence[Readings]) -> Candidate:
     """Mean over trials, so that a large lesion counts no more than a small one."""
     found = []
     for each in lesioned:
         values = [each.readings[term] / unit for term, unit in zip(terms, score.units, strict=True)]
-        found.append(average_precision(np.mean(values, axis=0), each.lesion))
+        found.append(average_precision(np.max(values, axis=0), each.lesion))
     return Candidate(
         recoupling=score.recoupling,
         smoothing_mm=score.smoothing_mm,
-        white_matter=score.white_matter,
         with_fields=bool(score.fields),
         synthetic_ap=float(np.mean(found)) if found else 0.0,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -43,11 +44,16 @@ def _probabilities(logits: Tensor, mask: Tensor) -> Tensor:
     return F.softmax(logits_in_brain(logits.float(), mask), 1)[0, 1:] * mask[0]
 
 
+def _labelled(probabilities: Tensor, mask: Tensor) -> Tensor:
+    return one_hot_in_brain(torch.cat([torch.zeros_like(probabilities[:1]), probabilities])[None], mask)
+
+
 @torch.no_grad()
 def decompose(networks: DisentangledAnatomy, image: Tensor, mask: Tensor, precision: str) -> Decomposition:
     """Take a scan apart and build its pseudo-healthy images.
 
-    The answers for the scan and for its mirror image are averaged: left and right are exchangeable in health.
+    The anatomies seen in the scan and in its mirror image are averaged, and so are those restored from the edges of
+    that average and of its mirror image: left and right are exchangeable in health.
 
     Args:
         networks: Trained networks in evaluation mode.
@@ -59,20 +65,22 @@ def decompose(networks: DisentangledAnatomy, image: Tensor, mask: Tensor, precis
     inside = mask.nonzero().float()
     whole = (slice(0, mask.shape[0]), slice(0, mask.shape[1]), slice(0, mask.shape[2]))
     position = brain_position(whole, inside.min(0).values, inside.max(0).values)[None]
-    anatomy = restored = torch.zeros(())
+    # the mirror image has its own left and right
+    swapped = torch.cat([-position.flip(2)[:, :1], position.flip(2)[:, 1:]], 1)
+
+    def restore(view: Tensor, place: Tensor, within: Tensor) -> Tensor:
+        return networks.restore_whole(networks.edges_of(view), place, within)
+
+    def mirrored(network: Callable[[Tensor, Tensor, Tensor], Tensor], volume: Tensor) -> Tensor:
+        here = _probabilities(network(volume, position, brain), brain)
+        there = network(volume.flip(2), swapped, brain.flip(2)).flip(2)
+        return (here + _probabilities(there, brain)) / 2
+
     with autocast(image.device, precision):
-        for axes in ((), (2,)):
-            # the mirror image has its own left and right
-            there = torch.cat([-position.flip(2)[:, :1], position.flip(2)[:, 1:]], 1) if axes else position
-            mirrored = brain.flip(axes)
-            seen = networks.see_whole(scan.flip(axes), there, mirrored)
-            edge = networks.edges_of(one_hot_in_brain(seen, mirrored))
-            rebuilt = networks.restore_whole(edge, there, mirrored)
-            anatomy = anatomy + _probabilities(seen.flip(axes), brain) / 2
-            restored = restored + _probabilities(rebuilt.flip(axes), brain) / 2
-        labelled = one_hot_in_brain(torch.cat([torch.zeros_like(scan), restored[None]], 1), brain)
+        anatomy = mirrored(networks.see_whole, scan)
+        restored = mirrored(restore, _labelled(anatomy, brain))
         soft = torch.cat([(~brain).float(), restored[None]], 1)
-        drawn = networks.recouple(soft, position, scan, labelled)[0, 0].float()
+        drawn = networks.recouple(soft, position, scan, _labelled(restored, brain))[0, 0].float()
     closed = recouple(image, restored, mask)
     learned = regain(image, drawn, restored, mask, closed)
     return Decomposition(image, mask, anatomy, restored, dict(zip(RECOUPLINGS, (closed, learned), strict=True)))

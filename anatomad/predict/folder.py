@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load
 
@@ -46,6 +47,10 @@ def _read(path: Path) -> bytes:
 def _damaged(path: Path) -> Iterator[None]:
     try:
         yield
+    except ValidationError as error:
+        first = error.errors()[0]
+        problem = f"{'.'.join(map(str, first['loc']))}: {first['msg']}, the first of {error.error_count()}"
+        raise ModelError(f"{path}: damaged or of another version of anatomad ({problem}); train again") from None
     except (ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{path}: damaged ({error}); train again") from None
 

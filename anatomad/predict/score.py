@@ -9,16 +9,13 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 from torch.nn import functional as F
 
-from anatomad.planner.plan import TISSUES
 from anatomad.predict.decompose import Decomposition
 from anatomad.predict.field import Field, field_at, position_in_brain
 from anatomad.synth.draws import gaussian_blur
 
 _FWHM = 2.3548
-_WHITE = TISSUES.index("white matter") - 1  # restored tissues have no background
-_ELSEWHERE = 0.3  # what a residual far from white matter still counts
 
-Kind = tuple[str, float, bool]
+Kind = tuple[str, float]
 
 
 class Score(BaseModel):
@@ -28,29 +25,26 @@ class Score(BaseModel):
         recoupling: Whose pseudo-healthy image the scan is compared with.
         smoothing_mm: Gaussian FWHMs; the signed residual is smoothed, so that misplaced borders, bright on one side
             and dark on the other, cancel while lesions, which keep their sign, stay.
-        white_matter: Whether a residual counts by how much white matter restoration says there is around: plaques and
-            oedema lie in it, while most of what restoration gets wrong lies along the cortex.
         fields: For each width, how large its residual usually is where in a healthy brain
             (:func:`anatomad.predict.field.measure_field`); none: the same everywhere.
-        units: 99th percentile of each smoothed residual, over its field, in healthy brains; the score is their mean in
-            these units.
+        units: 99th percentile of each smoothed residual, over its field, in healthy brains. In these units the score
+            is the largest of them: a voxel is as anomalous as at the scale that suits its lesion best (a bank of
+            matched filters; Lindeberg, Int J Comput Vis 1998).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     recoupling: str
     smoothing_mm: tuple[float, ...]
-    white_matter: bool = False
     fields: tuple[Field, ...] = ()
     units: tuple[float, ...]
 
     def of(self, parts: Decomposition, spacing_mm: tuple[float, float, float]) -> Tensor:
         """Score [x, y, z], at least 0; 0 outside the brain and in its outermost voxel."""
-        kinds = [(self.recoupling, width, self.white_matter) for width in self.smoothing_mm]
-        readings = [reading(parts, kind, spacing_mm) for kind in kinds]
+        readings = [reading(parts, (self.recoupling, width), spacing_mm) for width in self.smoothing_mm]
         if self.fields:
             place = position_in_brain(parts.mask)
             readings = [r / field_at(field, place) for r, field in zip(readings, self.fields, strict=True)]
-        return torch.stack([r / unit for r, unit in zip(readings, self.units, strict=True)]).mean(0)
+        return torch.stack([r / unit for r, unit in zip(readings, self.units, strict=True)]).amax(0)
 
 
 def reading(parts: Decomposition, kind: Kind, spacing_mm: tuple[float, float, float]) -> Tensor:
@@ -58,14 +52,11 @@ def reading(parts: Decomposition, kind: Kind, spacing_mm: tuple[float, float, fl
 
     Args:
         parts: A scan taken apart.
-        kind: Recoupling, Gaussian FWHM in mm, and whether it counts by the white matter around.
+        kind: Recoupling, and Gaussian FWHM in mm.
         spacing_mm: Of the working grid.
     """
-    recoupling, width, white_matter = kind
-    magnitude = smoothed(parts.residual(recoupling), parts.mask, width, spacing_mm).abs() * inner(parts.mask)
-    if not white_matter:
-        return magnitude
-    return magnitude * (_ELSEWHERE + smoothed(parts.restored[_WHITE], parts.mask, width, spacing_mm))
+    recoupling, width = kind
+    return smoothed(parts.residual(recoupling), parts.mask, width, spacing_mm).abs() * inner(parts.mask)
 
 
 def inner(mask: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Literal
 
 import torch
@@ -17,7 +18,7 @@ from anatomad.synth.draws import Draws
 from anatomad.synth.lesions import add_lesions
 
 Kind = Literal["real", "unseen contrast", "lesions"]
-_LESION_EXTENT = 0.3
+_VISIBLE = 0.1  # of the intensity range: a change smaller than that is no lesion that anyone could find
 _WHITE_MATTER = 0.5
 
 
@@ -52,7 +53,7 @@ def healthy_trials(plan: Plan, cases: Sequence[StoredCase], device: torch.device
 
 
 def lesion_trials(plan: Plan, cases: Sequence[StoredCase], device: torch.device) -> Iterator[Trial]:
-    """Every case with small lesions, and with large ones; in its own contrast and, in turn, in another.
+    """Every case with small lesions and with large ones, each in its own contrast and in one that no scan had.
 
     They are bright or dark, with cores and halos, or bands along the ventricles, and have their centres where plaques
     and oedema mostly lie: in white matter. Small and large ones get trials of their own, because in one image the large
@@ -61,12 +62,12 @@ def lesion_trials(plan: Plan, cases: Sequence[StoredCase], device: torch.device)
     for number, case in enumerate(cases):
         patch = _whole(case, device)
         white = (patch.tissue[:, TISSUES.index("white matter")] > _WHITE_MATTER)[:, None]
-        for kind, sizes in enumerate(_sizes(plan)):
-            draws = Draws(plan.seed, "painted lesions", number, kind, device=device)
-            image = patch.image if (number + kind) % 2 else rendered(patch, draws, plan)[0]
-            image, extent = add_lesions(image, patch, draws, sizes, minimum=1, seeds=white)
-            seen = scanned(image, patch.mask, draws, plan)[0, 0]
-            yield Trial("lesions", seen, patch.mask[0, 0], (extent[0, 0] > _LESION_EXTENT) & patch.mask[0, 0])
+        for kind, foreign in product(range(2), (False, True)):
+            draws = Draws(plan.seed, "painted lesions", number, kind, int(foreign), device=device)
+            healthy = rendered(patch, draws, plan)[0] if foreign else patch.image
+            image, _ = add_lesions(healthy, patch, draws, _sizes(plan)[kind], minimum=1, seeds=white)
+            lesion = ((image - healthy).abs() > _VISIBLE) & patch.mask
+            yield Trial("lesions", scanned(image, patch.mask, draws, plan)[0, 0], patch.mask[0, 0], lesion[0, 0])
 
 
 def _sizes(plan: Plan) -> list[Plan]:

@@ -44,6 +44,13 @@ def test_plan_of_a_usual_data_set() -> None:
     assert plan.randomisation.slice_mm == (2.0, 5.0)
 
 
+@pytest.mark.parametrize(
+    ("spacing_mm", "widths"), [(2.0, (0, 4, 8, 16)), (3.0, (0, 6, 12)), (5.5, (0, 11)), (11.0, (0,))]
+)
+def test_smoothing_in_octaves(spacing_mm: float, widths: tuple[float, ...]) -> None:
+    assert rules.smoothing(spacing_mm).value == widths
+
+
 def test_every_value_of_the_plan_has_its_reason() -> None:
     plan = rules.make_plan(fingerprint(image()))
     values = plan.model_dump(exclude={"version", "dataset", "channel_names", "tissues", "seed", "decisions"})
