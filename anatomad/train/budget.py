@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import statistics
 import time
 from dataclasses import dataclass
 
@@ -71,9 +72,9 @@ def fit_schedule(
 def _seconds_per_step(model: DisentangledAnatomy, stage: Stage, plan: Plan, cases: CaseSource, precision: str) -> float:
     learner = Learner(model, stage, plan, _TRIED_STEPS, precision)
     loader = SampleLoader(cases, plan, stage.name, next(model.parameters()).device)
-    start = time.monotonic()
+    took = []
     for step in range(_TRIED_STEPS):
-        if step == _COLD_STEPS:
-            start = time.monotonic()
+        start = time.monotonic()
         learner.step(next(loader), step)
-    return (time.monotonic() - start) / (_TRIED_STEPS - _COLD_STEPS)
+        took.append(time.monotonic() - start)
+    return statistics.median(took[_COLD_STEPS:])  # a moment in which the machine did something else counts little
