@@ -11,7 +11,7 @@ from torch import Tensor
 from anatomad.errors import UsageError
 
 VARIABLE = "ANATOMAD_KERNELS"
-ORDER = {"cpu": ("reference",)}
+ORDER = {"cpu": ("cpp", "reference")}
 _ELSEWHERE = ("reference",)
 BACKENDS = tuple(dict.fromkeys((*(name for names in ORDER.values() for name in names), *_ELSEWHERE)))
 

@@ -82,7 +82,8 @@ def normal(count: int, seed: int, device: torch.device) -> Tensor:
     word = torch.stack(philox(seed, groups, 0, NORMAL_STREAM), 1).flatten()[:count]
     x = uniform(word) * 2.0 - 1.0
     w = -log((1.0 - x) * (1.0 + x))
-    centre, tail = w - 2.5, torch.sqrt(w) - 3.0
+    # torch rounds the float32 root as it likes; through float64 it is the nearest.
+    centre, tail = w - 2.5, w.double().sqrt().float() - 3.0
     p, q = torch.full_like(w, 2.81022636e-08), torch.full_like(w, -0.000200214257)
     for a, b in (
         (3.43273939e-07, 0.000100950558),

@@ -238,7 +238,13 @@ def resample_argmax(logits: Tensor, matrix: Sequence[float], shape: Sequence[int
 
 
 def contrast(labels: Tensor, means: Tensor, spreads: Tensor, seed: int) -> Tensor:
-    """Mean of the voxel's class plus its spread times counter-based normal noise."""
+    """Mean of the voxel's class plus its spread times counter-based normal noise.
+
+    Raises:
+        IndexError: a label without a mean.
+    """
+    if labels.numel() and int(labels.max()) >= means.shape[1]:
+        raise IndexError(f"labels must be below {means.shape[1]}, the number of means; got {int(labels.max())}")
     draw = noise.normal(labels.numel(), seed, labels.device).view(labels.shape)
     index = labels.flatten(1).long()
     mean, spread = (table.float().gather(1, index).view(labels.shape) for table in (means, spreads))
