@@ -8,113 +8,149 @@
 namespace ANATOMAD_LEVEL {
 namespace {
 
-template <bool kFlat> constexpr int kLines = kFlat ? 3 : 9;  // rows under the stencil
+constexpr int kBytes = 64;    // labels that are worked on together: one vector of the highest level
+constexpr int kPiece = 62;    // voxels of a row that have both neighbours among them
+constexpr int kPad = kBytes;  // room for what a whole vector reads beyond
+constexpr int kStrip = 32;    // rows that share the copies of their neighbours
+template <bool kFlat> constexpr int kLines = kFlat ? 3 : 9;  // rows under the stencil, [depth][height]
 
-// Derivatives of one class along a piece of a row: out[i] is centred at input i + 1.
+// Derivatives of class k at [0, wide), wide a multiple of kBytes: out[i] is centred at input i + 1; the last two are void.
 template <bool kFlat>
-inline void derivatives(const uint8_t* const* line, uint8_t k, int n, int8_t* gx, int8_t* gy, int8_t* gz) {
-  alignas(64) int8_t s[kRowSpace], dy[kRowSpace], dz[kRowSpace];
-  const int wide = (n + 2 + 31) / 32 * 32;
+inline void derivatives(const uint8_t* const* line, uint8_t k, int wide, int8_t* gx, int8_t* gy, int8_t* gz) {
+  alignas(64) int8_t s[kRowSpace + kPad], dy[kRowSpace + kPad], dz[kRowSpace + kPad];
+  for (int from = 0; from < wide; from += kBytes)
 #pragma omp simd
-  for (int i = 0; i < wide; ++i) {
-    int8_t m[kLines<kFlat>];
-    for (int j = 0; j < kLines<kFlat>; ++j) m[j] = line[j][i] == k;
-    if (kFlat) {
-      s[i] = static_cast<int8_t>(m[0] + 2 * m[1] + m[2]);
-      dy[i] = static_cast<int8_t>(m[2] - m[0]);
-    } else {
-      const int8_t a = static_cast<int8_t>(m[0] + 2 * m[1] + m[2]), b = static_cast<int8_t>(m[3] + 2 * m[4] + m[5]);
-      const int8_t c = static_cast<int8_t>(m[6] + 2 * m[7] + m[8]);
-      s[i] = static_cast<int8_t>(a + 2 * b + c);
-      dz[i] = static_cast<int8_t>(c - a);
-      dy[i] = static_cast<int8_t>((m[2] - m[0]) + 2 * (m[5] - m[3]) + (m[8] - m[6]));
+    for (int i = from; i < from + kBytes; ++i) {
+      if (kFlat) {
+        const int8_t a = line[0][i] == k, b = line[1][i] == k, c = line[2][i] == k;
+        s[i] = static_cast<int8_t>(a + 2 * b + c);
+        dy[i] = static_cast<int8_t>(c - a);
+      } else {
+        const int8_t a0 = line[0][i] == k, a1 = line[1][i] == k, a2 = line[2][i] == k;
+        const int8_t b0 = line[3][i] == k, b1 = line[4][i] == k, b2 = line[5][i] == k;
+        const int8_t c0 = line[6][i] == k, c1 = line[7][i] == k, c2 = line[8][i] == k;
+        const int8_t a = static_cast<int8_t>(a0 + 2 * a1 + a2), b = static_cast<int8_t>(b0 + 2 * b1 + b2);
+        const int8_t c = static_cast<int8_t>(c0 + 2 * c1 + c2);
+        s[i] = static_cast<int8_t>(a + 2 * b + c);
+        dz[i] = static_cast<int8_t>(c - a);
+        dy[i] = static_cast<int8_t>((a2 - a0) + 2 * (b2 - b0) + (c2 - c0));
+      }
     }
-  }
-  const int whole = (n + 15) / 16 * 16;
+  for (int from = 0; from < wide; from += kBytes)
 #pragma omp simd
-  for (int i = 0; i < whole; ++i) {
-    gx[i] = static_cast<int8_t>(s[i + 2] - s[i]);
-    gy[i] = static_cast<int8_t>(dy[i] + 2 * dy[i + 1] + dy[i + 2]);
-    if (!kFlat) gz[i] = static_cast<int8_t>(dz[i] + 2 * dz[i + 1] + dz[i + 2]);
-  }
+    for (int i = from; i < from + kBytes; ++i) {
+      gx[i] = static_cast<int8_t>(s[i + 2] - s[i]);
+      gy[i] = static_cast<int8_t>(dy[i] + 2 * dy[i + 1] + dy[i + 2]);
+      if (!kFlat) gz[i] = static_cast<int8_t>(dz[i] + 2 * dz[i + 1] + dz[i + 2]);
+    }
 }
 
-// The smallest label above `last`, and 255 if there is none.
-template <int kCount> inline uint8_t next_label(const uint8_t (*line)[kRowSpace], int wide, uint8_t last) {
+// Smallest and largest label under the stencil.
+template <int kCount> inline void extremes(const uint8_t* const* line, uint8_t& low, uint8_t& high) {
+  alignas(64) uint8_t least[kBytes], most[kBytes];
+#pragma omp simd
+  for (int i = 0; i < kBytes; ++i) {
+    uint8_t a = line[0][i], b = a;
+    for (int j = 1; j < kCount; ++j) {
+      const uint8_t l = line[j][i];
+      a = l < a ? l : a;
+      b = l > b ? l : b;
+    }
+    least[i] = a;
+    most[i] = b;
+  }
+  uint8_t a = 255, b = 0;
+#pragma omp simd reduction(min : a) reduction(max : b)
+  for (int i = 0; i < kBytes; ++i) {
+    a = least[i] < a ? least[i] : a;
+    b = most[i] > b ? most[i] : b;
+  }
+  low = a;
+  high = b;
+}
+
+// The smallest label above `last`.
+template <int kCount> inline uint8_t next_label(const uint8_t* const* line, uint8_t last) {
   uint8_t found = 255;
-  for (int j = 0; j < kCount; ++j)
 #pragma omp simd reduction(min : found)
-    for (int i = 0; i < wide; ++i) {
+  for (int i = 0; i < kBytes; ++i) {
+    uint8_t a = 255;
+    for (int j = 0; j < kCount; ++j) {
       const uint8_t l = line[j][i];
       const uint8_t candidate = l > last ? l : 255;
-      found = candidate < found ? candidate : found;
+      a = candidate < a ? candidate : a;
     }
+    found = a < found ? a : found;
+  }
   return found;
 }
 
 template <class T, bool kFlat>
-void magnitude_piece(const uint8_t (*line)[kRowSpace], int n, const float (&c)[3], float eps, T* out) {
-  const int wide = (n + 2 + 31) / 32 * 32, whole = (n + 15) / 16 * 16;
-  uint8_t low = 255, high = 0;
-  for (int j = 0; j < kLines<kFlat>; ++j)
-#pragma omp simd reduction(min : low) reduction(max : high)
-    for (int i = 0; i < wide; ++i) {
-      const uint8_t l = line[j][i];
-      low = l < low ? l : low;
-      high = l > high ? l : high;
-    }
+void magnitude_piece(const uint8_t* const* line, int n, const float (&c)[3], float eps, T* out) {
+  uint8_t low, high;
+  extremes<kLines<kFlat>>(line, low, high);
   if (low == high) {
     T flat;
     narrow(std::sqrt(eps), flat);
     std::fill_n(out, n, flat);
     return;
   }
-  alignas(64) int16_t sx[kRowSpace] = {}, sy[kRowSpace] = {}, sz[kRowSpace] = {};
-  alignas(64) int8_t tx[kRowSpace] = {}, ty[kRowSpace] = {}, tz[kRowSpace] = {};
-  const uint8_t* lines[kLines<kFlat>];
-  for (int j = 0; j < kLines<kFlat>; ++j) lines[j] = line[j];
-  for (uint8_t k = low; k != high; k = next_label<kLines<kFlat>>(line, wide, k)) {
-    alignas(64) int8_t gx[kRowSpace], gy[kRowSpace], gz[kRowSpace];
-    derivatives<kFlat>(lines, k, n, gx, gy, gz);
+  alignas(64) int16_t sx[kBytes] = {}, sy[kBytes] = {}, sz[kBytes] = {};
+  alignas(64) int8_t tx[kBytes] = {}, ty[kBytes] = {}, tz[kBytes] = {};
+  for (uint8_t k = low; k != high; k = next_label<kLines<kFlat>>(line, k)) {
+    alignas(64) int8_t gx[kBytes], gy[kBytes], gz[kBytes];
+    derivatives<kFlat>(line, k, kBytes, gx, gy, gz);
 #pragma omp simd
-    for (int i = 0; i < whole; ++i) {
-      sx[i] = static_cast<int16_t>(sx[i] + gx[i] * gx[i]);
-      sy[i] = static_cast<int16_t>(sy[i] + gy[i] * gy[i]);
+    for (int i = 0; i < kBytes; ++i) {
+      sx[i] = static_cast<int16_t>(sx[i] + static_cast<int16_t>(gx[i]) * static_cast<int16_t>(gx[i]));
+      sy[i] = static_cast<int16_t>(sy[i] + static_cast<int16_t>(gy[i]) * static_cast<int16_t>(gy[i]));
+      if (!kFlat) sz[i] = static_cast<int16_t>(sz[i] + static_cast<int16_t>(gz[i]) * static_cast<int16_t>(gz[i]));
+    }
+#pragma omp simd
+    for (int i = 0; i < kBytes; ++i) {
       tx[i] = static_cast<int8_t>(tx[i] + gx[i]);
       ty[i] = static_cast<int8_t>(ty[i] + gy[i]);
-      if (!kFlat) {
-        sz[i] = static_cast<int16_t>(sz[i] + gz[i] * gz[i]);
-        tz[i] = static_cast<int8_t>(tz[i] + gz[i]);
-      }
+      if (!kFlat) tz[i] = static_cast<int8_t>(tz[i] + gz[i]);
     }
   }
   // Memberships sum to one: the last class has minus the sum of the others' derivatives.
+  alignas(64) T result[kBytes];
 #pragma omp simd
-  for (int i = 0; i < n; ++i) {
+  for (int i = 0; i < kBytes; ++i) {
     float sum = eps + c[1] * static_cast<float>(sy[i] + ty[i] * ty[i]);
     sum += c[2] * static_cast<float>(sx[i] + tx[i] * tx[i]);
     if (!kFlat) sum += c[0] * static_cast<float>(sz[i] + tz[i] * tz[i]);
-    narrow(std::sqrt(sum), out[i]);
+    narrow(std::sqrt(sum), result[i]);
   }
+  std::copy_n(result, n, out);
 }
 
 template <class T, bool kFlat>
 void forward(Shape s, const uint8_t* labels, const float* weights, float eps, T* magnitude) {
-  const int64_t rows = s.depth * s.height, piece = piece_length(s.width);
+  constexpr int kAcross = kFlat ? 1 : 3;
+  const int64_t strips = (s.height + kStrip - 1) / kStrip, pieces = (s.width + kPiece - 1) / kPiece;
+  const int64_t piece = (s.width + pieces - 1) / pieces;
   float c[3];
   for (int d = 0; d < 3; ++d) c[d] = weights[d] * weights[d] * norm(kFlat);
-#pragma omp parallel for num_threads(s.threads) schedule(dynamic, 64)
-  for (int64_t job = 0; job < s.batch * rows; ++job) {
-    const int64_t z = job % rows / s.height, y = job % s.height;
-    const uint8_t* volume = labels + job / rows * s.voxels();
-    for (int64_t x0 = 0; x0 < s.width; x0 += piece) {
-      const int n = static_cast<int>(std::min(piece, s.width - x0));
-      alignas(64) uint8_t line[kLines<kFlat>][kRowSpace];
-      for (int j = 0; j < kLines<kFlat>; ++j) {
-        const int64_t at = clamped(kFlat ? z : z + j / 3 - 1, s.depth) * s.height + clamped(y + j % 3 - 1, s.height);
-        copy_row(volume + at * s.width, x0, n, 1, s.width, line[j], (n + 2 + 31) / 32 * 32);
+#pragma omp parallel for num_threads(s.threads) schedule(dynamic, 16)
+  for (int64_t job = 0; job < s.batch * s.depth * strips * pieces; ++job) {
+    const int64_t x0 = job % pieces * piece, y0 = job / pieces % strips * kStrip;
+    const int64_t z = job / pieces / strips % s.depth, start = job / pieces / strips / s.depth * s.voxels();
+    const int n = static_cast<int>(std::min(piece, s.width - x0));
+    alignas(64) uint8_t copy[3][kAcross][kBytes];  // of the rows y - 1, y, y + 1, in turn
+    const auto load = [&](int64_t y) {
+      for (int j = 0; j < kAcross; ++j) {
+        const int64_t at = clamped(kFlat ? z : z + j - 1, s.depth) * s.height + clamped(y, s.height);
+        copy_row(labels + start + at * s.width, x0, n, 1, s.width, copy[(y + 3) % 3][j], kBytes);
       }
-      magnitude_piece<T, kFlat>(line, n, c, eps, magnitude + job * s.width + x0);
+    };
+    load(y0 - 1);
+    load(y0);
+    for (int64_t y = y0; y < std::min(y0 + kStrip, s.height); ++y) {
+      load(y + 1);
+      const uint8_t* line[kLines<kFlat>];
+      for (int j = 0; j < kLines<kFlat>; ++j) line[j] = copy[(y + 2 + j % 3) % 3][j / 3];
+      magnitude_piece<T, kFlat>(line, n, c, eps, magnitude + start + (z * s.height + y) * s.width + x0);
     }
   }
 }
@@ -134,7 +170,7 @@ template <class T, bool kFlat> class Tile {
 
   void run(const T* gradient, const T* magnitude, const uint8_t* labels, const T* logits, int64_t z0, int64_t y0,
            int64_t x0, int n, T* result) {
-    z0_ = z0, y0_ = y0, x0_ = x0, n_ = n;
+    z0_ = z0, y0_ = y0, x0_ = x0, n_ = n, wide_ = (n + 4 + kBytes - 1) / kBytes * kBytes;
     depth_ = static_cast<int>(std::min<int64_t>(kDepth, s_.depth - z0));
     height_ = static_cast<int>(std::min<int64_t>(kHeight, s_.height - y0));
     const uint64_t present = load_labels(labels);
@@ -230,26 +266,26 @@ template <class T, bool kFlat> class Tile {
       present |= present_[row];
     }
     if (!(present >> k & 1) || !(present & (present - 1))) return false;
-    alignas(64) int8_t gx[kRowSpace], gy[kRowSpace], gz[kRowSpace] = {};
-    derivatives<kFlat>(line, static_cast<uint8_t>(k), n_ + 2, gx, gy, gz);
+    alignas(64) int8_t gx[kRowSpace], gy[kRowSpace], gz[kRowSpace];
+    derivatives<kFlat>(line, static_cast<uint8_t>(k), wide_, gx, gy, gz);
     const float* ratio = ratio_[ratio_row(zc, yc)].value;
     const float cx = c_[2], cy = yc == y ? c_[1] : -c_[1], cz = zc == z ? c_[0] : -c_[0];
     alignas(64) float hx[kRowSpace], hy[kRowSpace], hz[kRowSpace];
 #pragma omp simd
-    for (int i = 0; i < n_ + 2; ++i) {
+    for (int i = 0; i < wide_; ++i) {
       hx[i] = ratio[i] * (cx * static_cast<float>(gx[i]));
       hy[i] = ratio[i] * (cy * static_cast<float>(gy[i]));
       if (!kFlat) hz[i] = ratio[i] * (cz * static_cast<float>(gz[i]));
     }
-    if (x0_ == 0) hx[0] = -hx[1], hy[0] = hy[1], hz[0] = hz[1];
-    if (x0_ + n_ == s_.width) hx[n_ + 1] = -hx[n_], hy[n_ + 1] = hy[n_], hz[n_ + 1] = hz[n_];
+    if (x0_ == 0) hx[0] = -hx[1], hy[0] = hy[1], hz[0] = kFlat ? 0 : hz[1];
+    if (x0_ + n_ == s_.width) hx[n_ + 1] = -hx[n_], hy[n_ + 1] = hy[n_], hz[n_ + 1] = kFlat ? 0 : hz[n_];
     fold_.add(z, y, hx, hy, hz, n_);
     return true;
   }
 
   Shape s_;
   float temperature_, c_[3];
-  int classes_, depth_, height_, n_;
+  int classes_, depth_, height_, n_, wide_;
   int64_t z0_, y0_, x0_;
   std::vector<Labels> labels_;
   std::vector<uint64_t> present_;

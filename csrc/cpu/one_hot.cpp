@@ -19,12 +19,16 @@ void noisy(const T* logits, int64_t stride, int classes, int n, uint64_t seed, u
       uint32_t word[4][kLanes];
       philox(seed, voxel + i, first / 4, kGumbelStream, word);
       for (int k = first; k < std::min(first + 4, classes); ++k) {
+        const T* row = logits + k * stride + i;
+        float* scores = out[k] + i;
         float noise[kLanes];
 #pragma omp simd
         for (int j = 0; j < kLanes; ++j) noise[j] = gumbel(word[k - first][j]);
-        const T* row = logits + k * stride + i;
-        const int left = std::min(kLanes, n - i);
-        for (int j = 0; j < left; ++j) out[k][i + j] = widen(row[j]) + noise[j];
+        if (n - i >= kLanes) {
+          for (int j = 0; j < kLanes; ++j) scores[j] = widen(row[j]) + noise[j];
+        } else {
+          for (int j = 0; j < n - i; ++j) scores[j] = widen(row[j]) + noise[j];
+        }
       }
     }
   }

@@ -18,6 +18,7 @@ from torch import Tensor
 _FLOATS = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
 _SCORES = {torch.uint8: "u8", torch.uint16: "u16"}
 _NAMES = _FLOATS | _SCORES
+_LABELS_AND_FLOATS = {*_FLOATS, torch.uint8}
 _MOST_CLASSES = 64  # of the edge operators' bit sets
 _BIT_SETS = ("argmax_edges", "argmax_edges_backward", "edge_magnitude", "edge_magnitude_backward")
 
@@ -46,13 +47,11 @@ def status() -> str:
 
 def supports(operator: str, *tensors: Tensor) -> bool:
     """CPU tensors in single or half precision, or whole numbers, where the module is built."""
-    if operator in _BIT_SETS and max(t.shape[1] for t in tensors) > _MOST_CLASSES:
+    if _level() is None or (operator in _BIT_SETS and max(t.shape[1] for t in tensors) > _MOST_CLASSES):
         return False
-    known = _SCORES if operator == "median" else _FLOATS | {torch.uint8: "u8"}
-    floats = {t.dtype for t in tensors if t.is_floating_point()}
-    return (
-        _level() is not None and len(floats) <= 1 and all(t.device.type == "cpu" and t.dtype in known for t in tensors)
-    )
+    known = _SCORES if operator == "median" else _LABELS_AND_FLOATS
+    one_type = len({t.dtype for t in tensors if t.is_floating_point()}) <= 1
+    return one_type and all(t.device.type == "cpu" and t.dtype in known for t in tensors)
 
 
 def _order(spatial: Sequence[int]) -> list[int | None]:
@@ -60,8 +59,8 @@ def _order(spatial: Sequence[int]) -> list[int | None]:
 
     An axis of one voxel plays no part, wherever it stands; as the innermost it would leave rows of one voxel.
     """
-    axes: list[int | None] = sorted(range(len(spatial)), key=lambda axis: spatial[axis] != 1)
-    return axes if len(spatial) == 3 else [None, *axes]
+    axes = sorted(range(len(spatial)), key=lambda axis: spatial[axis] != 1)
+    return [*[None] * (3 - len(spatial)), *axes]
 
 
 def _shape(x: Tensor, order: Sequence[int | None] | None = None, *, flat: bool | None = None) -> Any:
