@@ -47,11 +47,10 @@ def status() -> str:
 
 def supports(operator: str, *tensors: Tensor) -> bool:
     """CPU tensors in single or half precision, or whole numbers, where the module is built."""
-    if _level() is None or (operator in _BIT_SETS and max(t.shape[1] for t in tensors) > _MOST_CLASSES):
-        return False
+    most = _MOST_CLASSES if operator in _BIT_SETS else math.inf
     known = _SCORES if operator == "median" else _LABELS_AND_FLOATS
-    one_type = len({t.dtype for t in tensors if t.is_floating_point()}) <= 1
-    return one_type and all(t.device.type == "cpu" and t.dtype in known for t in tensors)
+    served = all(t.device.type == "cpu" and t.dtype in known and t.shape[1] <= most for t in tensors)
+    return served and _level() is not None and len({t.dtype for t in tensors} & _FLOATS.keys()) <= 1
 
 
 def _order(spatial: Sequence[int]) -> list[int | None]:
