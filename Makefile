@@ -10,7 +10,7 @@ SUITABLE := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14 python; do \
 	"$$p" -c '$(SUITABLE)' 2>/dev/null && { echo "$$p"; break; }; done)
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
-DECIDES := pyproject.toml setup.py constraints.txt
+DECIDES := pyproject.toml setup.py constraints.txt $(wildcard csrc/*/*)
 
 .PHONY: demo test lint format clean
 

@@ -23,7 +23,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
     source.mkdir()
-    for name in ("anatomad", "planner", "pyproject.toml", "setup.py", "README.md", "LICENSE", "NOTICE"):
+    for name in ("anatomad", "planner", "csrc", "pyproject.toml", "setup.py", "README.md", "LICENSE", "NOTICE"):
         (source / name).symlink_to(ROOT / name)
     command = [
         sys.executable,

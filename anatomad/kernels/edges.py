@@ -1,4 +1,4 @@
-"""Label-change edges of a one-hot anatomy: its high-frequency information."""
+"""Label-change edges of an anatomy: its high-frequency information."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from anatomad.kernels import _checks, _ops
 
-def edges(one_hot: Tensor, spacing: tuple[float, ...], *, per_class: bool = False) -> Tensor:
+
+def edges(anatomy: Tensor, spacing: tuple[float, ...], *, per_class: bool = False) -> Tensor:
     """Thin edges between neighbouring voxels, one channel per axis.
 
     Along axis ``d`` the "any" edge is ``w_d (1 - <a(p), a(p + e_d)>)`` and the edge of class ``k`` is
@@ -16,30 +18,88 @@ def edges(one_hot: Tensor, spacing: tuple[float, ...], *, per_class: bool = Fals
     The weight ``w_d = min(spacing) / spacing_d`` makes an edge across thick slices count less.
 
     Args:
-        one_hot: Anatomy [batch, class, *spatial], 2D or 3D.
+        anatomy: Label map [batch, 1, *spatial], uint8, or (soft) one-hot [batch, class, *spatial]; 2D or 3D. For the
+            label map of logits, with gradient and no one-hot, see :func:`argmax_edges`.
         spacing: Voxel size in mm along each spatial axis.
-        per_class: Return each class's edges instead of those of any class.
+        per_class: Return each class's edges instead of those of any class; of a one-hot only.
 
     Returns:
-        [batch, axes, *spatial], or [batch, axes * class, *spatial] per class (axis-major); values in [0, 1].
-        The last voxel along an axis has no neighbour and no edge.
+        [batch, axes, *spatial], or [batch, axes * class, *spatial] per class (axis-major); values in [0, 1]; float32
+        for a label map. The last voxel along an axis has no neighbour and no edge.
 
     Raises:
-        ValueError: rank and spacing that do not fit, or a spacing that is not positive.
+        ValueError: rank and spacing that do not fit, a spacing that is not positive, or classes asked of a label map.
     """
-    axes = one_hot.ndim - 2
-    if axes not in (2, 3) or len(spacing) != axes:
-        raise ValueError(
-            f"need one spacing per spatial axis of a 2D or 3D map, got {list(one_hot.shape)} and {spacing}"
-        )
-    if min(spacing) <= 0:
-        raise ValueError(f"spacing must be positive, got {spacing}")
+    _checks.spacings(anatomy, spacing)
+    weights = _checks.relative(spacing)
+    if anatomy.dtype == torch.uint8:
+        _checks.label_maps(anatomy)
+        if per_class:
+            raise ValueError("edges per class need a one-hot: one_hot(labels, classes) makes it")
+        return _ops.edges(anatomy, weights, 1.0)
     channels = []
-    for axis in range(axes):
+    for axis, weight in enumerate(weights):
         dim = axis + 2
-        size = one_hot.shape[dim]
-        here, there = one_hot.narrow(dim, 0, size - 1), one_hot.narrow(dim, 1, size - 1)
+        size = max(0, anatomy.shape[dim] - 1)
+        here, there = anatomy.narrow(dim, 0, size), anatomy.narrow(dim, anatomy.shape[dim] - size, size)
         change = (here - there) ** 2 if per_class else 1 - (here * there).sum(1, keepdim=True)
-        padding = [0, 0] * (axes - 1 - axis) + [0, 1]
-        channels.append(F.pad(change * (min(spacing) / spacing[axis]), padding))
+        padding = [0, 0] * (len(spacing) - 1 - axis) + [0, anatomy.shape[dim] - size]
+        channels.append(F.pad(change * weight, padding))
     return torch.cat(channels, 1)
+
+
+def argmax_edges(logits: Tensor, spacing: tuple[float, ...], temperature: float = 1.0) -> Tensor:
+    """The "any" edges of the one-hot of the largest logit, which is never written.
+
+    Equal, forward and backward, to ``edges(one_hot_argmax(logits, temperature), spacing)``: the gradient of
+    ``w_d (1 - <a(p), a(p + e_d)>)`` with respect to ``a`` goes through the softmax of ``logits / temperature``.
+
+    Args:
+        logits: [batch, class, *spatial], floating point, 2D or 3D, at most 64 classes.
+        spacing: Voxel size in mm along each spatial axis.
+        temperature: Softness of the gradient, > 0.
+
+    Returns:
+        [batch, axes, *spatial] in [0, 1], like ``logits``.
+
+    Raises:
+        ValueError: wrong rank, integer logits, too many classes, or a spacing or temperature that is not positive.
+    """
+    _checks.scores(logits, "logits", _checks.MAX_EDGE_CLASSES)
+    _checks.spacings(logits, spacing)
+    _checks.positive(temperature, "temperature")
+    return _ops.edges(logits, _checks.relative(spacing), temperature)
+
+
+def edge_magnitude(
+    anatomy: Tensor, spacing: tuple[float, ...], *, temperature: float = 1.0, eps: float = 1e-6
+) -> Tensor:
+    """Magnitude of the gradient of the one-hot anatomy, which is never written.
+
+    ``E = sqrt(eps + sum_k sum_d (w_d (S_d a_k))^2)`` with the Sobel derivative ``S_d`` per voxel (difference of the
+    neighbours over 2 along the axis, [1, 2, 1] / 4 along the others; the border is repeated) and
+    ``w_d = min(spacing) / spacing_d``. Gradient: ``dL/da_k = sum_d S_d^T (w_d^2 (S_d a_k) dL/dE / E)``, then through
+    the softmax of ``logits / temperature`` as in :func:`one_hot_argmax`. It is 0 where no label changes within two
+    voxels, and the logits are not read there.
+
+    Args:
+        anatomy: Logits [batch, class, *spatial], floating point, at most 64 classes, or a label map
+            [batch, 1, *spatial], uint8; 2D or 3D.
+        spacing: Voxel size in mm along each spatial axis.
+        temperature: Softness of the gradient, > 0.
+        eps: Keeps the root differentiable, > 0.
+
+    Returns:
+        [batch, 1, *spatial], at least sqrt(eps) and below 1.3; like ``logits``, or float32 for a label map.
+
+    Raises:
+        ValueError: wrong rank, integer logits, too many classes, or a spacing, temperature or eps that is not positive.
+    """
+    if anatomy.dtype == torch.uint8:
+        _checks.label_maps(anatomy)
+    else:
+        _checks.scores(anatomy, "logits", _checks.MAX_EDGE_CLASSES)
+    _checks.spacings(anatomy, spacing)
+    _checks.positive(temperature, "temperature")
+    _checks.positive(eps, "eps")
+    return _ops.edge_magnitude(anatomy, _checks.relative(spacing), temperature, eps)
