@@ -55,9 +55,9 @@ class DisentangledAnatomy(nn.Module):
             return tiled(network, volume, mask, self.patch)
         return torch.stack([sliced(network, volume, mask, axis, self.patch) for axis in range(3)]).mean(0)
 
-    def edges_of(self, one_hot: Tensor) -> Tensor:
-        """Edges [batch, 3, ...] of an anatomy along the three axes."""
-        return edges(one_hot, self.spacing)
+    def edges_of(self, labels: Tensor) -> Tensor:
+        """Edges [batch, 3, ...] of an anatomy along the three axes: of its label map [batch, 1, ...] or a one-hot."""
+        return edges(labels, self.spacing)
 
     def restore(self, edge: Tensor, position: Tensor) -> Tensor:
         """Logits of the healthy anatomy from edges [batch, 3, ...] and the position in the brain box only."""
@@ -77,14 +77,14 @@ class DisentangledAnatomy(nn.Module):
         parts = [sliced(network, volume, mask, axis, self.patch) for axis, volume in enumerate(turned)]
         return torch.stack(parts).mean(0)
 
-    def code_of(self, image: Tensor, one_hot: Tensor) -> tuple[Tensor, Tensor]:
-        """Quartiles per tissue and the imaging code of an image under an anatomy."""
-        quantiles = tissue_quantiles(image, label_map(one_hot), self.tissues)
+    def code_of(self, image: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Quartiles per tissue and the imaging code of an image under an anatomy's label map [batch, 1, ...]."""
+        quantiles = tissue_quantiles(image, labels, self.tissues)
         return quantiles, self.imaging(quantiles)
 
-    def recouple(self, anatomy: Tensor, position: Tensor, image: Tensor, one_hot: Tensor) -> Tensor:
-        """Image of ``anatomy`` under the imaging information of ``image`` (read off under ``one_hot``)."""
-        quantiles, code = self.code_of(image, one_hot)
+    def recouple(self, anatomy: Tensor, position: Tensor, image: Tensor, labels: Tensor) -> Tensor:
+        """Image of ``anatomy`` under the imaging information of ``image`` (read off under the label map ``labels``)."""
+        quantiles, code = self.code_of(image, labels)
         result: Tensor = self.recoupling(anatomy, position, quantiles, code)
         return result
 
@@ -107,6 +107,11 @@ def one_hot_in_brain(logits: Tensor, mask: Tensor, temperature: float = 1.0) -> 
         temperature: See :func:`anatomad.kernels.one_hot_argmax`.
     """
     return one_hot_argmax(logits_in_brain(logits, mask), temperature)
+
+
+def labels_in_brain(logits: Tensor, mask: Tensor) -> Tensor:
+    """Label map uint8 [batch, 1, x, y, z] of logits with the brain mask's say: background outside, a tissue inside."""
+    return label_map(logits_in_brain(logits, mask))
 
 
 def logits_in_brain(logits: Tensor, mask: Tensor) -> Tensor:

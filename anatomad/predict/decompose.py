@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from anatomad.models.closed_form import Recoupled, recouple, regain
-from anatomad.models.dal import DisentangledAnatomy, brain_position, logits_in_brain, one_hot_in_brain
+from anatomad.models.dal import DisentangledAnatomy, brain_position, labels_in_brain, logits_in_brain
 from anatomad.models.device import autocast
 
 RECOUPLINGS = ("closed form", "learned")
@@ -45,7 +45,7 @@ def _probabilities(logits: Tensor, mask: Tensor) -> Tensor:
 
 
 def _labelled(probabilities: Tensor, mask: Tensor) -> Tensor:
-    return one_hot_in_brain(torch.cat([torch.zeros_like(probabilities[:1]), probabilities])[None], mask)
+    return labels_in_brain(torch.cat([torch.zeros_like(probabilities[:1]), probabilities])[None], mask)
 
 
 @torch.no_grad()

@@ -97,21 +97,20 @@ def corrupt_anatomy(anatomy: Tensor, patch: Patch, draws: Draws, plan: Plan) -> 
     """Relabel random blobs of an anatomy and blur others away: what a lesion does to an encoder's answer.
 
     Args:
-        anatomy: One-hot [1, tissue, x, y, z].
+        anatomy: Label map [1, 1, x, y, z], uint8.
 
     Returns:
-        A one-hot anatomy of the same shape.
+        A label map of the same shape.
     """
-    tissues = anatomy.shape[1]
+    tissues = len(plan.tissues)
     for depth in _depths(patch, draws, plan, plan.corruption, patch.mask):
         inside = (depth > 0)[None, None] & patch.mask
         if draws.chance(0.3):
-            smooth = gaussian_blur(anatomy, (2.0, 2.0, 2.0))
+            smooth = gaussian_blur(one_hot(anatomy, tissues), (2.0, 2.0, 2.0))
             smooth[:, 0] = 0
-            changed = one_hot(label_map(smooth), tissues)
+            changed = label_map(smooth)
         else:
-            changed = torch.zeros_like(anatomy)
-            changed[:, draws.integer(1, tissues - 1)] = 1
+            changed = torch.full_like(anatomy, draws.integer(1, tissues - 1))
         anatomy = torch.where(inside, changed, anatomy)
     return anatomy
 

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from anatomad.io.atomic import write_bytes
-from anatomad.kernels import label_map
 from anatomad.models.closed_form import recouple
 from anatomad.models.dal import DisentangledAnatomy
 from anatomad.planner.plan import TISSUES
@@ -60,7 +59,7 @@ def mosaic_row(model: DisentangledAnatomy, case: StoredCase, device: torch.devic
     residual = (patch.image[0, 0] - closed.image).abs() / closed.spread * patch.mask[0, 0]
     columns = (
         patch.image,
-        label_map(parts.one_hot),
+        parts.labels,
         parts.edges.amax(1),
         healthy,
         closed.image,

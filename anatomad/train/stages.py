@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from anatomad.models.dal import DisentangledAnatomy, one_hot_in_brain
+from anatomad.kernels import label_map, one_hot
+from anatomad.models.dal import DisentangledAnatomy, labels_in_brain, one_hot_in_brain
 from anatomad.planner.plan import Plan, Range
 from anatomad.synth.contrast import rendered, scanned
 from anatomad.synth.deform import Patch, draw_patch, stacked
@@ -79,7 +80,7 @@ def anatomy_stage(model: DisentangledAnatomy, step: Step) -> Losses:
     source, target = (0, 1) if step.samples[0].draws.chance(0.5) else (1, 0)
     anatomies = [one_hot_in_brain(half, patch.mask, temperature) for half in halves]
     view = views[target]
-    rebuilt = model.recouple(anatomies[source], patch.position, view.image, anatomies[target].detach())
+    rebuilt = model.recouple(anatomies[source], patch.position, view.image, label_map(anatomies[target]))
     return {
         "prior": weight.mean() * losses.anatomy(logits, both.tissue, both.mask * weight),
         "consistency": 0.2 * losses.consistency(halves[0], halves[1], patch.mask),
@@ -94,7 +95,7 @@ def restoration_stage(model: DisentangledAnatomy, step: Step) -> Losses:
     patch, draws = stacked(patches), [sample.draws for sample in step.samples]
     with torch.no_grad():
         view = _view(patches, step, _RESTORED_LESION_SHARE)
-        seen = one_hot_in_brain(model.see(view.image, patch.position, patch.mask), patch.mask).float()
+        seen = labels_in_brain(model.see(view.image, patch.position, patch.mask), patch.mask)
         corrupted = [
             corrupt_anatomy(own, p, d, step.plan) for own, p, d in zip(seen.split(1), patches, draws, strict=True)
         ]
@@ -110,10 +111,11 @@ def recoupling_stage(model: DisentangledAnatomy, step: Step) -> Losses:
     patch = stacked(patches)
     view = _view(patches, step)
     with torch.no_grad():
-        one_hot = one_hot_in_brain(model.see(view.image, patch.position, patch.mask), patch.mask)
-        logits = model.restore(model.edges_of(one_hot.float()), patch.position)
-        restored = one_hot_in_brain(logits, patch.mask)
-    image = model.recouple(restored.float(), patch.position, view.image, restored)
+        seen = labels_in_brain(model.see(view.image, patch.position, patch.mask), patch.mask)
+        logits = model.restore(model.edges_of(seen), patch.position)
+        restored = labels_in_brain(logits, patch.mask)
+    anatomy = one_hot(restored, model.tissues)
+    image = model.recouple(anatomy, patch.position, view.image, restored)
     return {"reconstruction": losses.reconstruction(image, view.image, view.healthy)}
 
 

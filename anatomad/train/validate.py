@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from anatomad.kernels import label_map, one_hot
-from anatomad.models.dal import DisentangledAnatomy, logits_in_brain, one_hot_in_brain
+from anatomad.models.dal import DisentangledAnatomy, labels_in_brain
 from anatomad.models.device import autocast
 from anatomad.planner.plan import Plan
 from anatomad.preprocess.store import StoredCase
@@ -28,7 +28,7 @@ class Decomposed:
     """A whole scan through the model, each [1, channel, x, y, z]: logits, their one-hot, edges, restored logits."""
 
     logits: Tensor
-    one_hot: Tensor
+    labels: Tensor
     edges: Tensor
     restored: Tensor
 
@@ -38,9 +38,9 @@ def decompose(model: DisentangledAnatomy, image: Tensor, patch: Patch, precision
     """Anatomy, edges and restored anatomy of ``image`` [1, 1, x, y, z] in the brain of ``patch``."""
     with autocast(image.device, precision):
         logits = model.see_whole(image, patch.position, patch.mask)
-        anatomy = one_hot_in_brain(logits, patch.mask).float()
-        edges = model.edges_of(anatomy)
-        return Decomposed(logits, anatomy, edges, model.restore_whole(edges, patch.position, patch.mask))
+        labels = labels_in_brain(logits, patch.mask)
+        edges = model.edges_of(labels)
+        return Decomposed(logits, labels, edges, model.restore_whole(edges, patch.position, patch.mask))
 
 
 @torch.no_grad()
@@ -48,12 +48,12 @@ def decoder_image(model: DisentangledAnatomy, image: Tensor, healthy: Tensor, pa
     """PHI [1, 1, x, y, z] of the decoder: ``healthy`` (a label map) under the imaging information of ``image``."""
     anatomy = one_hot(healthy, model.tissues)
     with autocast(image.device, precision):
-        return model.recouple(anatomy, patch.position, image, anatomy).float() * patch.mask
+        return model.recouple(anatomy, patch.position, image, healthy).float() * patch.mask
 
 
 def healthy_labels(parts: Decomposed, patch: Patch) -> Tensor:
     """Label map [1, 1, x, y, z] of the restored anatomy; tissue wherever there is brain."""
-    return label_map(logits_in_brain(parts.restored, patch.mask))
+    return labels_in_brain(parts.restored, patch.mask)
 
 
 def validate(

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from anatomad.kernels import edges, one_hot
+from anatomad.kernels import edges, label_map, one_hot
 from anatomad.models.dal import DisentangledAnatomy, brain_position, logits_in_brain, one_hot_in_brain, standardised
 from tests.train.fold import tiny_plan
 
@@ -107,7 +107,7 @@ def test_recoupling_takes_contrast_from_the_image_and_form_from_the_anatomy() ->
     model, anatomy = make(), random_anatomy()
     image = (anatomy * torch.tensor([0, 0.2, 0.5, 0.9]).view(1, 4, 1, 1, 1)).sum(1, keepdim=True)
     other = random_anatomy(1)
-    drawn = model.recouple(other, whole_position(), image, anatomy)
+    drawn = model.recouple(other, whole_position(), image, label_map(anatomy))
     # the head starts at zero: what is left are the image's medians on the other anatomy
     for k, level in enumerate((0.2, 0.5, 0.9), start=1):
         torch.testing.assert_close(drawn[other[:, k : k + 1] == 1].unique(), torch.tensor([level]))
