@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,13 +12,16 @@ from torch import Tensor
 from anatomad.demo.anatomy import SPACING_MM, draw_anatomy
 from anatomad.demo.contrast import CONTRASTS, render
 from anatomad.demo.lesions import draw_tumour, lesion_label
+from anatomad.kernels import label_map
 from anatomad.models.dal import DisentangledAnatomy
 from anatomad.planner.plan import Plan, Stages
 from anatomad.preprocess.atlas import load_atlas
 from anatomad.preprocess.normalise import normalise
 from anatomad.preprocess.store import StoredCase
-from anatomad.synth.deform import Patch
+from anatomad.synth.deform import Patch, draw_patch, stacked
 from anatomad.synth.draws import Draws
+from anatomad.synth.lesions import corrupt_anatomy, corrupt_edges
+from anatomad.train import losses
 from anatomad.train.cases import Sample, volumes_of, whole_case
 from anatomad.train.learner import Learner
 from anatomad.train.stages import STAGES
@@ -25,7 +29,10 @@ from tests.train.fold import tiny_plan
 
 BOX = (64, 80, 64)
 TRAINING, TEST = range(6), range(100, 102)
+RESTORATION_STEPS = 500
 CPU = torch.device("cpu")
+
+Shown = Callable[[DisentangledAnatomy, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,13 @@ def plan() -> Plan:
             "randomisation": randomisation, "corruption": corruption,
         }
     )  # fmt: skip
+
+
+def damaging_plan() -> Plan:
+    """The same plan, with much corruption: restoration learns in a few hundred steps what to do about it."""
+    base = plan()
+    much = {"lesions": (2, 6), "edge_dropout": (0, 0.3), "erased_share": (0.1, 0.4)}
+    return base.model_copy(update={"corruption": base.corruption.model_copy(update=much)})
 
 
 def _in_box(volume: np.ndarray) -> np.ndarray:
@@ -94,21 +108,45 @@ def patients() -> list[Patient]:
     return found
 
 
-def train(cases: list[StoredCase], *stages: str, model: DisentangledAnatomy | None = None) -> DisentangledAnatomy:
-    """Train the named stages of a new model, or go on with ``model``."""
-    settings = plan()
+def train_encoder(cases: list[StoredCase]) -> DisentangledAnatomy:
+    """The first stage of a new model."""
+    settings, stage = plan(), STAGES[0]
     torch.manual_seed(0)
-    model = model or DisentangledAnatomy(settings)
+    model = DisentangledAnatomy(settings)
     volumes = [volumes_of(case, 0, CPU) for case in cases]
-    for stage in (stage for stage in STAGES if stage.name in stages):
-        steps = settings.stages.model_dump()[stage.name]
-        learner = Learner(model, stage, settings, steps, "float32")
-        for step in range(steps):
-            draws = [Draws("method", stage.name, step, k) for k in range(settings.batch_size)]
-            chosen = [d.integer(0, len(cases) - 1) for d in draws]
-            batch = [Sample(cases[c].id, volumes[c], d) for c, d in zip(chosen, draws, strict=True)]
-            assert learner.step(batch, step).finite
-        learner.finish()
+    learner = Learner(model, stage, settings, settings.stages.anatomy, "float32")
+    for step in range(settings.stages.anatomy):
+        draws = [Draws("method", stage.name, step, k) for k in range(settings.batch_size)]
+        chosen = [d.integer(0, len(cases) - 1) for d in draws]
+        batch = [Sample(cases[c].id, volumes[c], d) for c, d in zip(chosen, draws, strict=True)]
+        assert learner.step(batch, step).finite
+    learner.finish()
+    return model.eval().requires_grad_(False)
+
+
+def train_restoration(cases: list[StoredCase], shown: Shown, corrupt: bool) -> DisentangledAnatomy:
+    """Restoration alone, of the true anatomies: ``shown`` is what it sees of them, corrupted or not."""
+    settings = damaging_plan()
+    torch.manual_seed(0)
+    model = DisentangledAnatomy(settings)
+    volumes = [volumes_of(case, 0, CPU) for case in cases]
+    optimiser = torch.optim.Adam(model.restoration.parameters())
+    slopes = torch.optim.lr_scheduler.OneCycleLR(optimiser, 4e-3, RESTORATION_STEPS)
+    for step in range(RESTORATION_STEPS):
+        draws = [Draws("restoration", step, k) for k in range(6)]
+        patches = [draw_patch(volumes[d.integer(0, len(cases) - 1)], settings, d) for d in draws]
+        patch = stacked(patches)
+        labels = label_map(patch.tissue)
+        if corrupt:
+            own = zip(labels.split(1), patches, draws, strict=True)
+            labels = torch.cat([corrupt_anatomy(part, p, d, settings) for part, p, d in own])
+        seen = shown(model, labels)
+        if corrupt:
+            seen = torch.cat([corrupt_edges(part, d, settings) for part, d in zip(seen.split(1), draws, strict=True)])
+        optimiser.zero_grad()
+        losses.anatomy(model.restore(seen, patch.position), patch.tissue, patch.mask).backward()
+        optimiser.step()
+        slopes.step()
     return model.eval().requires_grad_(False)
 
 
