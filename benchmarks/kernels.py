@@ -1,11 +1,12 @@
 """Speed of the operators against what they replace.
 
-``python benchmarks/kernels.py [--classes 4 9 32] [--only NAME ...] [--threads N]``: every row is a ratio within one run;
-the operator and its rivals take turns, and medians are compared. Rivals: framework calls (eager and torch.compile),
-``F.gumbel_softmax``, kornia where it can be imported, SimpleITK and scipy. Logits are drawn around a smooth random
-tissue map and around the bundled atlas' tissues, which are real. Writes a table to standard output and
-``benchmarks/results/kernels.json``. An idle machine is asked for: two threads that share a processor with other work wait
-for each other, and the file says how busy it was.
+``python benchmarks/kernels.py [--classes 4 9 32] [--only NAME ...] [--threads N]``
+
+Every row is a ratio within one run: the operator and its rivals take turns, and medians are compared. Rivals: framework
+calls (eager and torch.compile), ``F.gumbel_softmax``, kornia where it can be imported, SimpleITK and scipy. Logits are
+drawn around a smooth random tissue map and around the bundled atlas' tissues, which are real. Writes a table to
+standard output and ``benchmarks/results/kernels.json``. It asks for an idle machine: two threads that share a processor
+with other work wait for each other. The file says how busy it was.
 """
 
 from __future__ import annotations

@@ -6,42 +6,53 @@
 namespace ANATOMAD_LEVEL {
 namespace {
 
-struct Derivatives {
-  alignas(64) float x[kRowSpace], y[kRowSpace], z[kRowSpace];
+constexpr int kLongRow = 256;  // voxels of a row that the forward pass works on at a time
+constexpr int kStrip = 16;     // rows that share the sums of their neighbours
+constexpr int kSpace = kLongRow + 32;
+
+// Sum [1, 2, 1] and difference across the depth, of a row and one voxel on either side.
+struct Across {
+  alignas(64) float sum[kSpace], difference[kSpace];
 };
 
-// Weighted derivatives at [x0 - halo, x0 + n + halo) of the row (z, y), inside the image.
+struct Derivatives {
+  alignas(64) float x[kSpace], y[kSpace], z[kSpace];
+};
+
+// [first, first + total) of the row (z, y); beyond the border, the border.
 template <class T, bool kFlat>
-void derivatives(Shape s, const T* image, const float (&c)[3], int64_t z, int64_t y, int64_t x0, int n, int halo,
-                 Derivatives& out) {
-  constexpr int kLines = kFlat ? 3 : 9;
-  alignas(64) float sum[kRowSpace], dy[kRowSpace], dz[kRowSpace];
-  const T* line[kLines];
-  for (int j = 0; j < kLines; ++j)
-    line[j] = image + (clamped(kFlat ? z : z + j / 3 - 1, s.depth) * s.height + clamped(y + j % 3 - 1, s.height)) * s.width;
-  // The row and one voxel on either side; beyond the border, the border.
-  const int64_t first = x0 - halo - 1;
-  const int total = n + 2 * halo + 2;
+void load(Shape s, const T* image, int64_t z, int64_t y, int64_t first, int total, Across& out) {
+  const T* line[3];
+  for (int j = 0; j < 3; ++j)
+    line[j] = image + (clamped(kFlat ? z : z + j - 1, s.depth) * s.height + clamped(y, s.height)) * s.width + first;
   const int from = static_cast<int>(std::max<int64_t>(0, -first));
   const int to = static_cast<int>(std::min<int64_t>(total, s.width - first));
 #pragma omp simd
   for (int i = from; i < to; ++i) {
-    float v[kLines];
-    for (int j = 0; j < kLines; ++j) v[j] = widen(line[j][first + i]);
     if (kFlat) {
-      sum[i] = v[0] + 2 * v[1] + v[2];
-      dy[i] = v[2] - v[0];
+      out.sum[i] = widen(line[0][i]);
     } else {
-      const float a = v[0] + 2 * v[1] + v[2], b = v[3] + 2 * v[4] + v[5], d = v[6] + 2 * v[7] + v[8];
-      sum[i] = a + 2 * b + d;
-      dz[i] = d - a;
-      dy[i] = (v[2] - v[0]) + 2 * (v[5] - v[3]) + (v[8] - v[6]);
+      const float a = widen(line[0][i]), b = widen(line[1][i]), c = widen(line[2][i]);
+      out.sum[i] = a + 2 * b + c;
+      out.difference[i] = c - a;
     }
   }
-  for (int i = 0; i < from; ++i) sum[i] = sum[from], dy[i] = dy[from], dz[i] = kFlat ? 0 : dz[from];
-  for (int i = to; i < total; ++i) sum[i] = sum[to - 1], dy[i] = dy[to - 1], dz[i] = kFlat ? 0 : dz[to - 1];
+  for (int i = 0; i < from; ++i) out.sum[i] = out.sum[from], out.difference[i] = kFlat ? 0 : out.difference[from];
+  for (int i = to; i < total; ++i) out.sum[i] = out.sum[to - 1], out.difference[i] = kFlat ? 0 : out.difference[to - 1];
+}
+
+// Weighted derivatives at n voxels, from the rows before, at and after; inputs start one voxel earlier.
+template <bool kFlat>
+void derive(const Across& a, const Across& b, const Across& d, const float (&c)[3], int n, Derivatives& out) {
+  alignas(64) float sum[kSpace], dy[kSpace], dz[kSpace];
 #pragma omp simd
-  for (int i = 0; i < total - 2; ++i) {
+  for (int i = 0; i < n + 2; ++i) {
+    sum[i] = a.sum[i] + 2 * b.sum[i] + d.sum[i];
+    dy[i] = d.sum[i] - a.sum[i];
+    if (!kFlat) dz[i] = a.difference[i] + 2 * b.difference[i] + d.difference[i];
+  }
+#pragma omp simd
+  for (int i = 0; i < n; ++i) {
     out.x[i] = c[2] * (sum[i + 2] - sum[i]);
     out.y[i] = c[1] * (dy[i] + 2 * dy[i + 1] + dy[i + 2]);
     if (!kFlat) out.z[i] = c[0] * (dz[i] + 2 * dz[i + 1] + dz[i + 2]);
@@ -59,17 +70,23 @@ void scaled(const float* weights, bool flat, float (&c)[3]) {
 }
 
 template <class T, bool kFlat> void forward(Shape s, const T* image, const float* weights, float eps, T* magnitude) {
-  const int64_t rows = s.depth * s.height, piece = piece_length(s.width);
+  const int64_t strips = (s.height + kStrip - 1) / kStrip, pieces = (s.width + kLongRow - 1) / kLongRow;
   float c[3];
   scaled(weights, kFlat, c);
 #pragma omp parallel for num_threads(s.threads)
-  for (int64_t job = 0; job < s.batch * rows; ++job) {
-    const T* volume = image + job / rows * s.voxels();
-    for (int64_t x0 = 0; x0 < s.width; x0 += piece) {
-      const int n = static_cast<int>(std::min(piece, s.width - x0));
+  for (int64_t job = 0; job < s.batch * s.depth * strips * pieces; ++job) {
+    const int64_t x0 = job % pieces * kLongRow, y0 = job / pieces % strips * kStrip;
+    const int64_t z = job / pieces / strips % s.depth, start = job / pieces / strips / s.depth * s.voxels();
+    const int n = static_cast<int>(std::min<int64_t>(kLongRow, s.width - x0));
+    Across rows[3];  // y - 1, y, y + 1, in turn
+    const auto next = [&](int64_t y) { load<T, kFlat>(s, image + start, z, y, x0 - 1, n + 2, rows[(y + 3) % 3]); };
+    next(y0 - 1);
+    next(y0);
+    for (int64_t y = y0; y < std::min(y0 + kStrip, s.height); ++y) {
+      next(y + 1);
       Derivatives d;
-      derivatives<T, kFlat>(s, volume, c, job % rows / s.height, job % s.height, x0, n, 0, d);
-      T* out = magnitude + job * s.width + x0;
+      derive<kFlat>(rows[(y + 2) % 3], rows[y % 3], rows[(y + 1) % 3], c, n, d);
+      T* out = magnitude + start + (z * s.height + y) * s.width + x0;
 #pragma omp simd
       for (int i = 0; i < n; ++i) narrow(length<kFlat>(d, i, eps), out[i]);
     }
@@ -86,6 +103,9 @@ void backward(Shape s, const T* gradient, const T* image, const float* weights, 
 #pragma omp parallel num_threads(s.threads)
   {
     Fold fold;
+    std::vector<Across> rows(Fold::kHeight + 4);
+    Derivatives d{};
+    T upstream[kRowSpace];
 #pragma omp for
     for (int64_t job = 0; job < s.batch * nz * ny * nx; ++job) {
       const int64_t x0 = job % nx * piece, y0 = job / nx % ny * Fold::kHeight;
@@ -93,24 +113,28 @@ void backward(Shape s, const T* gradient, const T* image, const float* weights, 
       const int n = static_cast<int>(std::min(piece, s.width - x0));
       const int depth = static_cast<int>(std::min<int64_t>(Fold::kDepth, s.depth - z0));
       const int height = static_cast<int>(std::min<int64_t>(Fold::kHeight, s.height - y0));
-      for (int z = -Fold::kAcross; z < depth + Fold::kAcross; ++z)
+      for (int z = -Fold::kAcross; z < depth + Fold::kAcross; ++z) {
+        const int64_t zc = clamped(z0 + z, s.depth);
+        for (int y = -2; y < height + 2; ++y) load<T, kFlat>(s, image + start, zc, y0 + y, x0 - 2, n + 4, rows[y + 2]);
         for (int y = -1; y < height + 1; ++y) {
-          const int64_t zc = clamped(z0 + z, s.depth), yc = clamped(y0 + y, s.height);
-          Derivatives d{};
-          derivatives<T, kFlat>(s, image + start, c, zc, yc, x0, n, 1, d);
+          const int64_t yc = clamped(y0 + y, s.height);
+          const Across* row = &rows[yc - y0 + 2];
+          derive<kFlat>(row[-1], row[0], row[1], c, n + 2, d);
           const T* g = gradient + start + (zc * s.height + yc) * s.width;
           const float cy = yc == y0 + y ? c[1] : -c[1], cz = zc == z0 + z ? c[0] : -c[0];
+          copy_row(g, x0, n, 1, s.width, upstream, n + 2);
+#pragma omp simd
           for (int i = 0; i < n + 2; ++i) {
-            const int64_t x = clamped(x0 - 1 + i, s.width);
-            const float ratio = widen(g[x]) / length<kFlat>(d, i, eps);
+            const float ratio = widen(upstream[i]) / length<kFlat>(d, i, eps);
             d.x[i] *= ratio * c[2];
             d.y[i] *= ratio * cy;
-            d.z[i] *= ratio * cz;
+            if (!kFlat) d.z[i] *= ratio * cz;
           }
           if (x0 == 0) d.x[0] = -d.x[1], d.y[0] = d.y[1], d.z[0] = d.z[1];
           if (x0 + n == s.width) d.x[n + 1] = -d.x[n], d.y[n + 1] = d.y[n], d.z[n + 1] = d.z[n];
           fold.add(z, y, d.x, d.y, d.z, n);
         }
+      }
       fold.fold(depth, height, n);
       for (int z = 0; z < depth; ++z)
         for (int y = 0; y < height; ++y) {
