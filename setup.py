@@ -2,8 +2,9 @@
 
 The top-level folder ``planner`` is installed as ``anatomad.planner``. The native module knows nothing of torch, so that
 torch is not needed to build. Without a compiler anatomad installs all the same and runs on plain torch
-(``anatomad.kernels.info()`` says so). ``ANATOMAD_BUILD`` decides otherwise: ``none`` builds nothing, ``cpu`` makes a
-failure an error. ``CXX`` names the compiler. Everything else about the project stands in pyproject.toml.
+(``anatomad.kernels.info()`` says so). Where ``nvcc`` is found too, the operators for GPUs are built. ``ANATOMAD_BUILD``
+decides otherwise: ``none`` builds nothing, ``cpu`` what runs on CPU, ``cuda`` both, and then a failure is an error.
+``CXX`` and ``NVCC`` name the compilers. Everything else about the project stands in pyproject.toml.
 """
 
 from __future__ import annotations
@@ -19,9 +20,8 @@ from pathlib import Path
 from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
 
-SETTINGS = ("none", "cpu")
-CPU = "anatomad.kernels._cpu"
-SOURCES = Path("csrc", "cpu")
+SETTINGS = ("none", "cpu", "cuda")
+CPU, CUDA = "anatomad.kernels._cpu", "anatomad.kernels._cuda"
 # Fused products and sums would make results depend on the processor, and noise differ between backends.
 FLAGS = ["-std=c++20", "-O3", "-fPIC", "-fopenmp", "-fvisibility=hidden", "-ffp-contract=off", "-fno-math-errno"]
 FLAGS += ["-fno-trapping-math", "-Wall", "-Wextra", "-Wno-unknown-pragmas"]
@@ -32,6 +32,9 @@ LEVELS = {
     "v3": ["-march=x86-64-v3"],
     "v4": ["-march=x86-64-v4", "-mprefer-vector-width=512"],
 }
+# Machine code for Ampere and Hopper, and an intermediate form for what came after.
+CUDA_FLAGS = ["-std=c++17", "-O3", "-fmad=false", "-cudart", "static", "-Xcompiler", "-fPIC,-fvisibility=hidden"]
+CUDA_FLAGS += ["-gencode", "arch=compute_80,code=sm_80", "-gencode", "arch=compute_90,code=[sm_90,compute_90]"]
 
 
 def setting() -> str | None:
@@ -49,18 +52,54 @@ def compiler() -> str | None:
     )
 
 
+def cuda_compiler() -> str | None:
+    """The CUDA compiler."""
+    return shutil.which(os.environ.get("NVCC", "nvcc"))
+
+
 def modules() -> list[Extension]:
     """The native modules to build."""
-    if setting() == "none" or (setting() is None and compiler() is None):
-        return []
-    return [Extension(CPU, sorted(path.as_posix() for path in SOURCES.glob("*.cpp")))]
+    asked, found = setting(), []
+    if asked != "none" and (asked or compiler()):
+        found.append(Extension(CPU, sources("cpu", "cpp")))
+    if asked == "cuda" or (asked is None and compiler() and cuda_compiler()):
+        found.append(Extension(CUDA, sources("cuda", "c*")))
+    return found
+
+
+def sources(folder: str, ending: str) -> list[str]:
+    """What is compiled of a folder of csrc."""
+    paths = (path for path in Path("csrc", folder).glob(f"*.{ending}") if path.suffix != ".cuh")
+    return sorted(path.as_posix() for path in paths)
+
+
+def python_includes() -> list[str]:
+    """Where pybind11 and Python have their headers."""
+    import pybind11
+
+    return [f"-I{pybind11.get_include()}", f"-I{sysconfig.get_paths()['include']}"]
+
+
+def cuda_build_file(sources: list[str], objects: Path, target: Path) -> str:
+    """What ninja is told: every source once, for all generations, and one shared module."""
+    lines = [
+        f"nvcc = {cuda_compiler()}",
+        f"flags = {' '.join([*CUDA_FLAGS, *python_includes()])}",
+        "rule compile",
+        "  command = $nvcc $flags -MD -MF $out.d -c $in -o $out",
+        "  depfile = $out.d",
+        "rule link",
+        "  command = $nvcc -shared -cudart static $in -o $out",
+    ]
+    linked = [(objects / f"{Path(source).stem}.o").as_posix() for source in sources]
+    for source, out in zip(sources, linked, strict=True):
+        lines.append(f"build {out}: compile {Path(source).resolve().as_posix()}")
+    lines.append(f"build {target.as_posix()}: link {' '.join(linked)}")
+    return "\n".join(lines) + "\n"
 
 
 def build_file(sources: list[str], objects: Path, target: Path) -> str:
     """What ninja is told: bind.cpp once, every other source once per level, one shared module."""
-    import pybind11
-
-    includes = [f"-I{pybind11.get_include()}", f"-I{sysconfig.get_paths()['include']}"]
     levels = LEVELS if X86 else {"generic": []}
     lines = [
         f"cxx = {compiler()}",
@@ -81,7 +120,7 @@ def build_file(sources: list[str], objects: Path, target: Path) -> str:
         )
 
     (bind,) = (source for source in sources if Path(source).stem == "bind")
-    compiled(bind, "bind", [*includes, *(["-DANATOMAD_X86"] if X86 else [])])
+    compiled(bind, "bind", [*python_includes(), *(["-DANATOMAD_X86"] if X86 else [])])
     for level, march in levels.items():
         for source in sources:
             if source != bind:
@@ -100,7 +139,7 @@ class NinjaBuild(build_ext):
         except (OSError, ImportError, subprocess.CalledProcessError) as error:
             if setting() is not None:
                 raise
-            self.warn(f"{ext.name} was not built, anatomad will run on plain torch: {error}")
+            self.warn(f"{ext.name} was not built, anatomad will run without it: {error}")
             ext.optional = True  # nothing to copy into an editable install, and no error
 
     def _build(self, ext: Extension) -> None:
@@ -108,11 +147,14 @@ class NinjaBuild(build_ext):
 
         if compiler() is None:
             raise OSError("no C++ compiler found; install one, name it with CXX, or set ANATOMAD_BUILD=none")
-        objects = Path(self.build_temp).resolve()
+        if ext.name == CUDA and cuda_compiler() is None:
+            raise OSError("no CUDA compiler found; install nvcc, name it with NVCC, or set ANATOMAD_BUILD=cpu")
+        objects = Path(self.build_temp, ext.name).resolve()
         target = Path(self.get_ext_fullpath(ext.name)).resolve()
         objects.mkdir(parents=True, exist_ok=True)
         target.parent.mkdir(parents=True, exist_ok=True)
-        (objects / "build.ninja").write_text(build_file(ext.sources, objects, target), encoding="utf-8")
+        told = (cuda_build_file if ext.name == CUDA else build_file)(ext.sources, objects, target)
+        (objects / "build.ninja").write_text(told, encoding="utf-8")
         subprocess.run([Path(ninja.BIN_DIR) / "ninja", "-C", objects, "-j", str(os.cpu_count() or 1)], check=True)
 
 

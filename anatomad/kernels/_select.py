@@ -11,7 +11,8 @@ from torch import Tensor
 from anatomad.errors import UsageError
 
 VARIABLE = "ANATOMAD_KERNELS"
-ORDER = {"cpu": ("cpp", "reference")}
+ORDER = {"cpu": ("cpp", "reference"), "cuda": ("cuda", "triton", "reference")}
+_DEVICES = {"cpu": "cpu", "cuda": "gpu"}  # in words: one of the backends is called cuda
 _ELSEWHERE = ("reference",)
 BACKENDS = tuple(dict.fromkeys((*(name for names in ORDER.values() for name in names), *_ELSEWHERE)))
 
@@ -59,13 +60,13 @@ def status(name: str) -> str:
 
 
 def info() -> dict[str, str]:
-    """Every backend and its state, and which of them a CPU tensor meets first.
+    """Every backend and its state, and which of them a tensor on each device meets first.
 
     Returns:
-        One sentence per backend; under ``cpu`` the backends in the order they are asked, under ``forced`` the backend
-        that ``ANATOMAD_KERNELS`` names, if it names one.
+        One sentence per backend; under ``cpu`` and ``gpu`` the backends in the order they are asked, under ``forced``
+        the backend that ``ANATOMAD_KERNELS`` names, if it names one.
     """
     result = {name: status(name) for name in BACKENDS}
-    result |= {device: " > ".join(names) for device, names in ORDER.items()}
+    result |= {_DEVICES[device]: " > ".join(names) for device, names in ORDER.items()}
     name = forced()
     return result | ({"forced": name} if name else {})

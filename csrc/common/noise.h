@@ -41,12 +41,12 @@ inline void philox(uint64_t seed, uint64_t first, uint32_t block, uint32_t strea
 }
 
 // In (0, 1), neither end reached.
-inline float uniform(uint32_t word) { return (static_cast<float>(static_cast<int32_t>(word >> 9)) + 0.5f) * 0x1p-23f; }
+ANATOMAD_BOTH inline float uniform(uint32_t word) { return (static_cast<float>(static_cast<int32_t>(word >> 9)) + 0.5f) * 0x1p-23f; }
 
-inline float gumbel(uint32_t word) { return -log_positive(-log_positive(uniform(word))); }
+ANATOMAD_BOTH inline float gumbel(uint32_t word) { return -log_positive(-log_positive(uniform(word))); }
 
 // Giles, Approximating the erfinv function, 2010.
-inline float normal(uint32_t word) {
+ANATOMAD_BOTH inline float normal(uint32_t word) {
   const float x = uniform(word) * 2.0f - 1.0f;
   const float w = -log_positive((1.0f - x) * (1.0f + x));
   const float c = w - 2.5f, t = std::sqrt(w) - 3.0f;

@@ -4,12 +4,18 @@
 #include <cstdint>
 #include <cstring>
 
+#ifdef __CUDACC__
+#define ANATOMAD_BOTH __host__ __device__
+#else
+#define ANATOMAD_BOTH
+#endif
+
 namespace ANATOMAD_LEVEL {
 
 struct bf16 { uint16_t bits; };
 struct fp16 { uint16_t bits; };
 
-template <class To, class From> inline To bit_cast(From x) {
+template <class To, class From> ANATOMAD_BOTH inline To bit_cast(From x) {
   static_assert(sizeof(To) == sizeof(From), "same size");
   To y;
   std::memcpy(&y, &x, sizeof y);
@@ -62,7 +68,7 @@ inline float exp_negative(float x) {
 }
 
 // Natural logarithm of a positive normal number; the operations of backends/noise.py in the same order.
-inline float log_positive(float x) {
+ANATOMAD_BOTH inline float log_positive(float x) {
   const int32_t shifted = bit_cast<int32_t>(x) - 0x3f3504f3;
   const float exponent = static_cast<float>(shifted >> 23);
   const float m = bit_cast<float>((shifted & 0x7fffff) + 0x3f3504f3) - 1.0f;

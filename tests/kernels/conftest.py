@@ -7,7 +7,7 @@ import torch
 
 from anatomad.kernels import _select
 
-BACKENDS = [name for name in _select.BACKENDS if name == "reference" or _select.status(name).startswith("ready")]
+BACKENDS = [name for name in _select.ORDER["cpu"] if name == "reference" or _select.status(name).startswith("ready")]
 
 
 @pytest.fixture(params=BACKENDS)
