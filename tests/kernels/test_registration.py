@@ -94,7 +94,7 @@ def test_the_edge_loss_keeps_little_for_the_backward_pass(backend: str) -> None:
 def test_info_names_every_backend() -> None:
     assert info()["reference"] == "ready (plain torch)"
     assert info()["cpu"] == "cpp > reference"
-    assert info()["gpu"] == "cuda > triton > reference"
+    assert info()["gpu"] == "reference"
     assert info()["cuda"].startswith(("ready (", "not built: ", "built"))
     assert info()["triton"].startswith(("ready (", "not installed: ", "installed, but "))
     assert info()["cpp"].startswith(("ready (", "not built: ", "built, but "))
