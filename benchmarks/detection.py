@@ -81,6 +81,7 @@ def _benchmark(args: argparse.Namespace) -> int:
         "against_intensity": {short: as_json(v) for short, v in verdicts.items()},
         "metrics": {name: metrics["sequences"] for name, metrics in columns.items()},
     }
+    del result["calibration"]["score"]["fields"]  # thousands of numbers that nobody reads; the model folder has them
     RESULTS.parent.mkdir(exist_ok=True)
     write_json(RESULTS, result)
     _show(verdicts, columns)

@@ -12,7 +12,7 @@ with other work wait for each other. The file says how busy it was.
 from __future__ import annotations
 
 import argparse
-import json
+import importlib.util
 import os
 import platform
 import statistics
@@ -20,6 +20,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -29,6 +30,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from anatomad import kernels
+from anatomad.io.atomic import write_json
 from anatomad.preprocess.atlas import load_atlas
 
 Run = Callable[[], object]
@@ -126,11 +128,7 @@ def _kornia_magnitude(x: Tensor) -> Tensor:
 
 
 def _with_kornia(run: Callable[[], Run]) -> dict[str, Run]:
-    try:
-        import kornia  # noqa: F401
-    except ImportError:
-        return {}
-    return {"kornia": run()}
+    return {"kornia": run()} if importlib.util.find_spec("kornia") else {}
 
 
 def one_hot(x: Tensor) -> dict[str, Run]:
@@ -252,7 +250,7 @@ def measured(runs: dict[str, Run], seconds: float) -> dict[str, float]:
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def rows(options: argparse.Namespace) -> Iterator[dict[str, object]]:
+def rows(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """One row for each operator, shape, number of classes and map."""
     for index, (task, prepare) in enumerate(TASKS.items()):
         if options.only and task not in options.only:
@@ -295,11 +293,11 @@ def main() -> None:
     found = []
     for row in rows(options):
         found.append(row)
-        faster = "  ".join(f"{name} {ratio:.1f}x" for name, ratio in dict(row["times_as_fast_as"]).items())  # type: ignore[call-overload]
+        faster = "  ".join(f"{name} {ratio:.1f}x" for name, ratio in row["times_as_fast_as"].items())
         line = f"{row['operator']:<24}{row['shape']!s:<24}{row['map']:<11}{row['anatomad_ms']:>10.2f} ms  {faster}"
         sys.stdout.write(line + "\n")
         sys.stdout.flush()
-    RESULT.write_text(json.dumps({"machine": machine, "rows": found}, indent=1) + "\n", encoding="utf-8")
+    write_json(RESULT, {"machine": machine, "rows": found})
 
 
 if __name__ == "__main__":

@@ -27,6 +27,11 @@ def reader() -> Path | None:
     return Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
 
 
+def read(cubin: Path, what: str) -> str:
+    command = [str(reader()), what, str(cubin)]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
 @pytest.mark.skipif(shutil.which("nvcc") is None, reason="nvcc is not installed")
 @pytest.mark.skipif(reader() is None, reason="cuobjdump is not installed: it is part of the CUDA toolkit and of triton")
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
@@ -34,13 +39,13 @@ def test_registers_spills_and_vector_loads(source: Path, tmp_path: Path) -> None
     cubin = tmp_path / "kernels.cubin"
     command = ["nvcc", "-std=c++17", "-O3", "-fmad=false", "-arch=sm_90", "-cubin", "-o", cubin, source]
     subprocess.run(command, check=True, capture_output=True)
-    output = subprocess.run([reader(), "-res-usage", cubin], check=True, capture_output=True, text=True).stdout  # type: ignore[list-item]
+    output = read(cubin, "-res-usage")
     kernels = re.findall(r"Function (\S+):\s+REG:(\d+) STACK:(\d+) \S+ LOCAL:(\d+)", output)
     assert kernels
     for name, registers, stack, local in kernels:
         assert int(registers) <= MOST_REGISTERS, name
         assert (int(stack), int(local)) == (0, 0), name
     if source.stem in VECTORS:
-        machine = subprocess.run([reader(), "-sass", cubin], check=True, capture_output=True, text=True).stdout  # type: ignore[list-item]
+        machine = read(cubin, "-sass")
         assert "LDG.E.128" in machine
         assert "STG.E.128" in machine
