@@ -13,10 +13,10 @@ from anatomad.models.dal import DisentangledAnatomy
 from anatomad.models.device import autocast
 from anatomad.planner.plan import Plan
 from anatomad.train.cases import Sample
+from anatomad.train.optimiser import Optimiser
 from anatomad.train.schedule import average_decay, rate_factor
 from anatomad.train.stages import Stage, Step
 
-_WEIGHT_DECAY = 1e-4
 _MAX_NORM = 1.0
 _MODEL, _AVERAGE, _OPTIMISER = "model.", "average.", "optimiser."
 
@@ -54,9 +54,7 @@ class Learner:
         self._trained = {name: p for name, p in model.named_parameters() if name.partition(".")[0] in stage.trains}
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name in self._trained)
-        self._optimiser = torch.optim.AdamW(
-            self._trained.values(), lr=plan.learning_rate, weight_decay=_WEIGHT_DECAY, foreach=True
-        )
+        self._optimiser = Optimiser(self._trained, plan.learning_rate)
         self._average = {name: p.detach().clone() for name, p in self._trained.items()}
 
     def step(self, samples: Sequence[Sample], number: int, factor: float = 1.0) -> Outcome:
@@ -90,30 +88,20 @@ class Learner:
         """Copy of everything that the next step depends on."""
         tensors = {_MODEL + name: tensor for name, tensor in self.model.state_dict().items()}
         tensors |= {_AVERAGE + name: tensor for name, tensor in self._average.items()}
-        for name, parameter in self._trained.items():
-            for key, value in self._optimiser.state.get(parameter, {}).items():
-                tensors[f"{_OPTIMISER}{key}.{name}"] = value
+        tensors |= {_OPTIMISER + name: tensor for name, tensor in self._optimiser.tensors().items()}
         return {name: tensor.detach().clone() for name, tensor in tensors.items()}
 
     def restore(self, tensors: Tensors) -> None:
         """Go back to what :meth:`tensors` gave; a checkpoint from before the stage's first step has weights only."""
         restore_weights(self.model, tensors)
-        self._optimiser.state.clear()
         with torch.no_grad():
             for name, parameter in self._trained.items():
                 self._average[name].copy_(tensors.get(_AVERAGE + name, parameter))
-        for name, tensor in tensors.items():
-            if name.startswith(_OPTIMISER):
-                key, _, of = name.removeprefix(_OPTIMISER).partition(".")
-                parameter = self._trained[of]
-                # A fresh copy, laid out like the optimiser's own: sums over it then run in the same order.
-                device = "cpu" if key == "step" else parameter.device
-                self._optimiser.state[parameter][key] = torch.empty_like(tensor, device=device).copy_(tensor)
+        own = {name: tensor for name, tensor in tensors.items() if name.startswith(_OPTIMISER)}
+        self._optimiser.restore({name.removeprefix(_OPTIMISER): tensor for name, tensor in own.items()})
 
     def _apply(self, rate: float, decay: float) -> None:
-        for group in self._optimiser.param_groups:
-            group["lr"] = rate
-        self._optimiser.step()
+        self._optimiser.step(rate)
         average = list(self._average.values())
         torch._foreach_mul_(average, decay)
         torch._foreach_add_(average, [p.detach() for p in self._trained.values()], alpha=1 - decay)
