@@ -19,6 +19,7 @@ Triple = tuple[float, float, float]
 
 CUBE_SIDE, CUBE_MM = 28, 8.0
 SETTLING = 3
+NODS = (-16.0, 0.0, 16.0)
 OUTSIDE = 0.9
 _PRIOR_FWHM_MM = 8.0
 _DETAIL_SIGMA = 1.5
@@ -97,11 +98,13 @@ def pose(values: Volume, share: Volume) -> Pose:
     """Compare a brain in its cube with the atlas in each of the 24 ways that it may lie.
 
     The agreement is the mean of two figures in [0, 1]: the overlap of the brains' shapes (soft Dice), and the share of
-    the intensities' variance that the atlas's tissues explain, whatever their brightness. Sides are not told apart: a
-    brain is its own mirror image but for details far below this resolution.
+    the intensities' variance that the atlas's tissues explain, whatever their brightness; the best of a few nods of the
+    head counts. Sides are not told apart: a brain is its own mirror image but for details far below this resolution.
     """
     turns = [turn for turn in product(permutations(range(3)), product((1, -1), repeat=3)) if turn[1][0] == 1]
-    scores = np.array([_agreement(turned(values, *turn), turned(share, *turn)) for turn in turns])
+    brain = values[share > 0.5]
+    clipped = np.clip(values, *np.percentile(brain, (2, 98))) if brain.size else values
+    scores = np.array([_agreement(turned(clipped, *turn), turned(share, *turn)) for turn in turns])
     order, signs = turns[int(scores.argmax())]
     axes = [""] * 3
     for code, axis, sign in zip(("RL", "AP", "SI"), order, signs, strict=True):
@@ -140,20 +143,37 @@ def _sampled(volume: Volume, spacing: Triple, place: Place) -> Volume:
 
 
 def _agreement(values: Volume, share: Volume) -> float:
-    atlas = _atlas_cube()
+    inside = share > 0.5
+    return max(_overlap(share, atlas) + _explained(values, inside, atlas) for atlas in _nods()) / 2
+
+
+def _overlap(share: Volume, atlas: Volume) -> float:
     brain = 1 - atlas[0]
-    dice = 2 * float(np.minimum(share, brain).sum()) / float(share.sum() + brain.sum())
-    both = (share > 0.5) & (brain > 0.5)
-    return (dice + _explained(values[both], atlas[:, both])) / 2
+    return 2 * float(np.minimum(share, brain).sum()) / float(share.sum() + brain.sum())
 
 
-def _explained(values: Volume, tissue: Volume) -> float:
-    if values.size < len(tissue):
+def _explained(values: Volume, inside: Mask, atlas: Volume) -> float:
+    both = inside & (atlas[0] < 0.5)
+    basis, found = atlas[1:, both].astype(np.float64), values[both].astype(np.float64)
+    if found.size <= len(basis):
         return 0.0
-    low, high = np.percentile(values, (2, 98))
-    clipped, basis = np.clip(values, low, high).astype(np.float64), tissue.T.astype(np.float64)
-    rest = clipped - basis @ np.linalg.lstsq(basis, clipped, rcond=None)[0]
-    return 1.0 - float(np.var(rest)) / max(float(np.var(clipped)), 1e-12)
+    levels = np.linalg.solve(basis @ basis.T + 1e-6 * np.eye(len(basis)), basis @ found)
+    return 1.0 - float(np.mean((found - levels @ basis) ** 2)) / max(float(np.var(found)), 1e-12)
+
+
+@cache
+def _nods() -> tuple[Volume, ...]:
+    """The atlas in its cube, the head nodding by several angles; outside is background."""
+    upright = _atlas_cube()
+    return tuple(
+        np.stack(
+            [
+                ndimage.rotate(tissue, degrees, (1, 2), reshape=False, order=1, cval=float(index == 0))
+                for index, tissue in enumerate(upright)
+            ]
+        )
+        for degrees in NODS
+    )
 
 
 @cache

@@ -106,7 +106,7 @@ def odd_about(image: ChannelFingerprint, sequence: str) -> Iterator[Finding]:
 
 
 def _odd_intensities(image: ChannelFingerprint, sequence: str) -> Iterator[Finding]:
-    if image.bright_share > MOST_BRIGHT:
+    if image.bright_share > MOST_BRIGHT and image.looks_like in ("T1-like", "FLAIR-like"):  # else CSF may be bright
         yield Finding(
             "bright area",
             "look",
