@@ -26,9 +26,9 @@ def bars(title: str, values: Sequence[float], unit: str) -> str:
         for index, height in enumerate(heights)
         if height
     )
-    ends = _text(0, _HEIGHT - 8, f"{low - margin:.3g}") + _text(_WIDTH, _HEIGHT - 8, f"{high + margin:.3g}", "end")
+    ends = _text(0, _HEIGHT - 8, f"{low - margin:.4g}") + _text(_WIDTH, _HEIGHT - 8, f"{high + margin:.4g}", "end")
     return _svg(
-        _WIDTH, _HEIGHT, f"{title}, {unit}", _axis() + shapes + ends + _middle(f"median {np.median(values):.3g}")
+        _WIDTH, _HEIGHT, f"{title}, {unit}", _axis() + shapes + ends + _middle(f"median {np.median(values):.4g}")
     )
 
 
