@@ -78,9 +78,9 @@ def atlas_at(points_mm: Array, place: Place) -> Array:
     home, atlas = _atlas_place(), _smooth_atlas()
     mm = place.relative(points_mm) * home.spread + home.centre
     index = np.round(mm / load_atlas().spacing_mm).astype(np.intp)
-    within = ((index >= 0) & (index < atlas.shape[1:])).all(1)
-    found = atlas[:, *np.where(within[:, None], index, 0).T].T
-    return np.where(within[:, None], found, (1.0, 0.0, 0.0, 0.0)).astype(np.float64)
+    within: Mask = np.logical_and.reduce((index >= 0) & (index < atlas.shape[1:]), axis=1)
+    x, y, z = np.where(within, index.T, 0)
+    return np.where(within[:, None], atlas[:, x, y, z].T, (1.0, 0.0, 0.0, 0.0)).astype(np.float64)
 
 
 def in_cube(data: Volume, mask: Mask, spacing: Triple, place: Place) -> tuple[Volume, Volume]:

@@ -96,11 +96,13 @@ def _charts(fingerprint: Fingerprint) -> list[str]:
         bars("Noise", [100 * image.noise for image in images], "% of the intensity range"),
         bars("Bias field", [image.bias for image in images], "SD of the logarithm"),
     ]
-    for number, name in sorted(fingerprint.channel_names.items()):
-        rows = [case.channels[number].percentiles for case in fingerprint.cases if number in case.channels]
-        if rows:
-            charts.append(quantiles(f"Intensities in the brain, {name}", rows))
+    charts += [_intensities(fingerprint, number) for number in sorted(fingerprint.distributions)]
     return ["<h2>Distributions</h2>", f'<div class="charts">{"".join(charts)}</div>']
+
+
+def _intensities(fingerprint: Fingerprint, number: int) -> str:
+    rows = [case.channels[number].percentiles for case in fingerprint.cases if number in case.channels]
+    return quantiles(f"Intensities in the brain, {fingerprint.channel_names[number]}", rows)
 
 
 def _mosaic(fingerprint: Fingerprint, folder: Path) -> list[str]:

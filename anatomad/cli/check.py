@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from anatomad.cli.common import say
 
 if TYPE_CHECKING:
     from anatomad.planner.dataset import Case
-    from anatomad.planner.fingerprint import Fingerprint
+    from anatomad.planner.fingerprint import Fingerprint, Outlier
 
 MOST_ROWS = 200
 _COLOURS = {"ok": "green", "look": "yellow", "mend": "bold red"}
@@ -51,14 +51,15 @@ def verdicts_of(case: Case, fingerprint: Fingerprint, failures: Mapping[str, Exc
     if case.id in failures:
         return [Verdict(case.id, "mend", str(failures[case.id]))]
     found = [outlier for outlier in fingerprint.outliers if outlier.case == case.id]
-    names = {number: path.name for number, path in case.channels.items()}
-    rows = []
-    for number in sorted(names.keys() | {outlier.channel for outlier in found if outlier.channel is not None}):
-        here = [outlier for outlier in found if outlier.channel in (number, None)]
-        word = max((outlier.severity for outlier in here), default="ok", key=list(_COLOURS).index)
-        why = "; ".join(outlier.reason for outlier in here)
-        rows.append(Verdict(names.get(number, f"{case.id}_{number:04d}"), word, why))
-    return rows
+    numbers = case.channels.keys() | {outlier.channel for outlier in found if outlier.channel is not None}
+    return [_verdict(case, number, [o for o in found if o.channel in (number, None)]) for number in sorted(numbers)]
+
+
+def _verdict(case: Case, number: int, found: Sequence[Outlier]) -> Verdict:
+    path = case.channels.get(number)
+    word = max((outlier.severity for outlier in found), default="ok", key=list(_COLOURS).index)
+    name = f"{case.id}_{number:04d}" if path is None else path.name
+    return Verdict(name, word, "; ".join(outlier.reason for outlier in found))
 
 
 def _show(name: str, verdicts: list[Verdict]) -> None:

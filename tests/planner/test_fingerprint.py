@@ -2,6 +2,7 @@ import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import nibabel as nib
 import numpy as np
@@ -10,7 +11,8 @@ from numpy.typing import NDArray
 
 from anatomad.errors import ImageError
 from anatomad.planner.dataset import Case, find_dataset
-from anatomad.planner.fingerprint import Fingerprint, measure_case, take_fingerprint
+from anatomad.planner.fingerprint import ChannelFingerprint, Fingerprint, Outlier, measure_case, take_fingerprint
+from anatomad.planner.records import Kind
 from anatomad.planner.thumbnails import read_thumbnails
 from tests.planner.test_dataset import make_dataset
 
@@ -129,3 +131,10 @@ def test_bad_file_is_named_and_others_are_done(raw: Path, tmp_path: Path) -> Non
     assert [case.id for case in taken.cases] == ["b"]
     assert isinstance(failures["a"], ImageError)
     assert "a_0000.nii.gz" in str(failures["a"])
+
+
+def test_every_field_is_documented() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "fingerprint.md").read_text(encoding="utf-8")
+    for record in (Fingerprint, ChannelFingerprint, Outlier):
+        assert all(f"`{name}`" in page for name in record.model_fields)
+    assert all(f"`{kind}`" in page for kind in get_args(Kind))
