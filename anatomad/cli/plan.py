@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from anatomad.cli.check import check
 from anatomad.cli.common import add_folders, add_workers, make_parser, run_command, say
 
 if TYPE_CHECKING:
@@ -33,9 +34,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "-d", "--dataset", required=True, help="data set: 1, 001, Dataset001, its full name, or its path"
     )
+    parser.add_argument(
+        "--check", action="store_true", help="only measure, and say of every file what is wrong with it"
+    )
     add_folders(parser)
     add_workers(parser)
-    return run_command(_plan, parser.parse_args(argv))
+    args = parser.parse_args(argv)
+    return run_command(check if args.check else _plan, args)
 
 
 def _plan(args: argparse.Namespace) -> int:

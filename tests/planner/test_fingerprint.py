@@ -2,6 +2,7 @@ import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import nibabel as nib
 import numpy as np
@@ -10,7 +11,9 @@ from numpy.typing import NDArray
 
 from anatomad.errors import ImageError
 from anatomad.planner.dataset import Case, find_dataset
-from anatomad.planner.fingerprint import bias_sd, measure_case, noise_sd, take_fingerprint
+from anatomad.planner.fingerprint import ChannelFingerprint, Fingerprint, Outlier, measure_case, take_fingerprint
+from anatomad.planner.records import Kind
+from anatomad.planner.thumbnails import read_thumbnails
 from tests.planner.test_dataset import make_dataset
 
 SPACING = (3.0, 3.5, 4.0)
@@ -38,7 +41,7 @@ def write_brain(path: Path, noise: float = 20.0, seed: int = 0) -> None:
 def test_measures_what_was_made(tmp_path: Path) -> None:
     path = tmp_path / "a_0000.nii.gz"
     write_brain(path)
-    measured = measure_case(Case("a", {0: path})).channels[0]
+    measured = measure_case(Case("a", {0: path}))[0].channels[0]
     assert measured.shape == (52, 56, 40)
     assert measured.spacing_mm == SPACING
     assert measured.orientation == "LPS"
@@ -54,31 +57,9 @@ def test_extent_is_along_canonical_axes(tmp_path: Path) -> None:
     write_brain(tmp_path / "a.nii.gz")
     turned = nib.load(tmp_path / "a.nii.gz").as_reoriented(np.array([[2, 1], [0, -1], [1, 1]]))
     nib.save(turned, tmp_path / "b.nii.gz")
-    first, second = (measure_case(Case(n, {0: tmp_path / f"{n}.nii.gz"})).channels[0] for n in "ab")
+    first, second = (measure_case(Case(n, {0: tmp_path / f"{n}.nii.gz"}))[0].channels[0] for n in "ab")
     assert second.orientation != first.orientation
     assert second.brain_extent_mm == pytest.approx(first.brain_extent_mm, abs=4.1)
-
-
-@pytest.mark.parametrize("sd", [0.0, 5.0, 40.0])
-def test_noise_estimate_ignores_edges(sd: float) -> None:
-    rng = np.random.default_rng(1)
-    steps = 500.0 * ((np.arange(41) // 7) % 2)[:, None, None] * np.ones((41, 40, 39))
-    data = (steps + rng.normal(0, sd, steps.shape)).astype(np.float32)
-    assert noise_sd(data, np.ones(data.shape, bool)) == pytest.approx(sd, rel=0.05, abs=1e-3)
-
-
-def test_noise_of_too_small_a_mask() -> None:
-    mask = np.zeros((4, 4, 4), bool)
-    mask[1, 1, 1] = True
-    assert noise_sd(np.ones((4, 4, 4), np.float32), mask) == 0.0
-
-
-def test_bias_estimate_grows_with_the_field() -> None:
-    mask = ball((44, 50, 40), (4.0, 4.0, 4.0))
-    ramp = np.linspace(-1, 1, 44, dtype=np.float32)[:, None, None] * np.ones(mask.shape, np.float32)
-    flat = 500 + 20 * np.random.default_rng(0).normal(size=mask.shape).astype(np.float32)
-    measured = [bias_sd(np.where(mask, flat * np.exp(a * ramp), 0), mask, (4.0, 4.0, 4.0)) for a in (0.0, 0.3, 0.6)]
-    assert measured[0] < 0.05 < measured[1] < measured[2]
 
 
 @pytest.fixture
@@ -111,7 +92,34 @@ def test_only_what_changed_is_measured_again(raw: Path, tmp_path: Path) -> None:
     assert again == first
     assert (work / "fingerprint.json").read_bytes() == bytes_before
     changed = {path.name for path in (work / "fingerprint").iterdir() if path.stat().st_mtime_ns != stamps[path.name]}
-    assert changed == {"b.json"}
+    assert changed == {"b.json", "b.safetensors"}
+    assert read_thumbnails(work / "fingerprint", "b").keys() == {0, 1}
+
+
+def test_lost_thumbnails_are_made_again(raw: Path, tmp_path: Path) -> None:
+    dataset = find_dataset(str(raw))
+    first, _ = take_fingerprint(dataset, tmp_path, 1)
+    (tmp_path / "fingerprint" / "a.safetensors").unlink()
+    again, _ = take_fingerprint(dataset, tmp_path, 1)
+    assert again == first
+    assert (tmp_path / "fingerprint" / "a.safetensors").is_file()
+
+
+def test_says_what_is_missing_and_how_figures_are_spread(raw: Path, tmp_path: Path) -> None:
+    taken, _ = take_fingerprint(find_dataset(str(raw)), tmp_path, 1)
+    missing = [outlier for outlier in taken.outliers if outlier.kind == "missing channel"]
+    assert [(outlier.case, outlier.channel) for outlier in missing] == [("a", 1)]
+    assert taken.distributions.keys() == {0, 1}
+    assert taken.distributions[0]["spacing_mm.y"].median == SPACING[1]
+    volumes = taken.distributions[0]["brain_ml"]
+    assert volumes.p05 <= volumes.median <= volumes.p95
+    assert Fingerprint.model_validate_json((tmp_path / "fingerprint.json").read_bytes()) == taken
+
+
+def test_test_scans_where_there_are_no_training_scans(raw: Path, tmp_path: Path) -> None:
+    (raw / "imagesTr").rename(raw / "imagesTs")
+    taken, _ = take_fingerprint(find_dataset(str(raw)), tmp_path, 1)
+    assert [case.id for case in taken.cases] == ["a", "b"]
 
 
 def test_bad_file_is_named_and_others_are_done(raw: Path, tmp_path: Path) -> None:
@@ -123,3 +131,10 @@ def test_bad_file_is_named_and_others_are_done(raw: Path, tmp_path: Path) -> Non
     assert [case.id for case in taken.cases] == ["b"]
     assert isinstance(failures["a"], ImageError)
     assert "a_0000.nii.gz" in str(failures["a"])
+
+
+def test_every_field_is_documented() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "fingerprint.md").read_text(encoding="utf-8")
+    for record in (Fingerprint, ChannelFingerprint, Outlier):
+        assert all(f"`{name}`" in page for name in record.model_fields)
+    assert all(f"`{kind}`" in page for kind in get_args(Kind))
