@@ -19,6 +19,7 @@ _FLOATS = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
 _SCORES = {torch.uint8: "u8", torch.uint16: "u16"}
 _NAMES = _FLOATS | _SCORES
 _LABELS_AND_FLOATS = {*_FLOATS, torch.uint8}
+_HUGE = 2**25  # bytes from which on glibc maps every tensor afresh: zeroing small pages would cost more than the kernel
 _MOST_CLASSES = 64  # of the edge operators' bit sets
 _BIT_SETS = ("argmax_edges", "argmax_edges_backward", "edge_magnitude", "edge_magnitude_backward")
 
@@ -89,7 +90,10 @@ def _seed(gumbel_seed: int | None) -> tuple[bool, int]:
 
 def _empty(x: Tensor, channels: int | None = None, dtype: torch.dtype | None = None) -> Tensor:
     shape = [x.shape[0], x.shape[1] if channels is None else channels, *x.shape[2:]]
-    return torch.empty(shape, dtype=dtype or x.dtype)
+    result = torch.empty(shape, dtype=dtype or x.dtype)
+    if result.nbytes >= _HUGE:
+        _native().huge_pages(result.data_ptr(), result.nbytes)
+    return result
 
 
 def label_map(logits: Tensor) -> Tensor:
