@@ -1,18 +1,22 @@
 """Speed of the operators against what they replace.
 
-``python benchmarks/kernels.py [--classes 4 9 32] [--only NAME ...] [--threads N]``
+``python benchmarks/kernels.py [--operators NAME ...] [--classes 4 9 32] [--shapes 2D 3D] [--threads N]``
 
 Every row is a ratio within one run: the operator and its rivals take turns, and medians are compared. Rivals: framework
-calls (eager and torch.compile), ``F.gumbel_softmax``, kornia where it can be imported, SimpleITK and scipy. Logits are
-drawn around a smooth random tissue map and around the bundled atlas' tissues, which are real. Writes a table to
-standard output and ``benchmarks/results/kernels.json``. It asks for an idle machine: two threads that share a processor
-with other work wait for each other. The file says how busy it was.
+calls (eager and torch.compile), ``F.gumbel_softmax``, SimpleITK, scipy, and kornia and MONAI, which
+``pip install 'anatomad[baselines]'`` brings; a row says which was missing. Logits are drawn around a smooth random
+tissue map and around the bundled atlas' tissues, which are real. Writes a table to standard output and its rows, in
+place of older ones of the same operator, shape and map, to ``benchmarks/results/kernels.json``, so that it can be run
+in pieces. It asks for an idle machine: two threads that share a processor with other work wait for each other. Each row
+says how busy it was, and where memory came from: all allocate their results anew, and a fresh page costs more than what
+is written to it.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
+import json
 import os
 import platform
 import statistics
@@ -34,10 +38,12 @@ from anatomad.io.atomic import write_json
 from anatomad.preprocess.atlas import load_atlas
 
 Run = Callable[[], object]
+Runs = dict[str, Run | None]  # None: what it needs is not installed
 RESULT = Path(__file__).parent / "results" / "kernels.json"
 SHAPES = {"2D": (8, 192, 192), "3D": (1, 160, 192, 160)}
 EAGER_MEMORY = 2**31  # logits of this size and more are too much for eager edges, which keep six copies
 COMPILED = "torch.compile"
+ALLOCATORS = ("GLIBC_TUNABLES", "LD_PRELOAD", "THP_MEM_ALLOC_ENABLE")  # and MALLOC_*
 
 
 def synthetic(shape: tuple[int, ...], classes: int) -> Tensor:
@@ -127,20 +133,44 @@ def _kornia_magnitude(x: Tensor) -> Tensor:
     return (gradient.square().sum((1, 2))[:, None] + 1e-6).sqrt()
 
 
-def _with_kornia(run: Callable[[], Run]) -> dict[str, Run]:
-    return {"kornia": run()} if importlib.util.find_spec("kornia") else {}
+def _where(package: str, run: Callable[[], Run]) -> Run | None:
+    return run() if importlib.util.find_spec(package) else None
 
 
-def one_hot(x: Tensor) -> dict[str, Run]:
+def _monai_discrete(x: Tensor, classes: int | None) -> Run:
+    """Label map, or one-hot, without a gradient: MONAI has none."""
+    from monai.transforms import AsDiscrete
+
+    discrete = AsDiscrete(argmax=True, to_onehot=classes)
+    return lambda: [discrete(scores) for scores in x]
+
+
+def _monai_magnitude(image: Tensor) -> Run:
+    from monai.transforms import SobelGradients
+
+    axes = image.ndim - 2
+    gradients = SobelGradients(kernel_size=3, spatial_axes=list(range(axes)), padding_mode="replicate")
+    return lambda: [gradients(channel).square().sum(0).add(1e-12).sqrt() for channel in image]
+
+
+def _monai_median(image: Tensor) -> Run:
+    from monai.transforms import MedianSmooth
+
+    smooth = MedianSmooth(radius=2)
+    return lambda: smooth(image[0])
+
+
+def one_hot(x: Tensor) -> Runs:
     """Differentiable one-hot, forward and backward."""
     return {
         "anatomad": forward_backward(kernels.one_hot_argmax, x),
         "eager": forward_backward(eager_one_hot, x),
         COMPILED: forward_backward(torch.compile(eager_one_hot, dynamic=False), x),
+        "MONAI AsDiscrete, forward only": _where("monai", lambda: _monai_discrete(x, x.shape[1])),
     }
 
 
-def gumbel(x: Tensor) -> dict[str, Run]:
+def gumbel(x: Tensor) -> Runs:
     """The same with Gumbel noise."""
     return {
         "anatomad": forward_backward(lambda y: kernels.one_hot_argmax(y, gumbel_seed=1), x),
@@ -148,29 +178,30 @@ def gumbel(x: Tensor) -> dict[str, Run]:
     }
 
 
-def label_map(x: Tensor) -> dict[str, Run]:
+def label_map(x: Tensor) -> Runs:
     """Label map."""
-    return {"anatomad": lambda: kernels.label_map(x), "torch.argmax": lambda: x.argmax(1)}
+    return {
+        "anatomad": lambda: kernels.label_map(x),
+        "torch.argmax": lambda: x.argmax(1),
+        "MONAI AsDiscrete": _where("monai", lambda: _monai_discrete(x, None)),
+    }
 
 
-def edge_magnitude(x: Tensor) -> dict[str, Run]:
+def edge_magnitude(x: Tensor) -> Runs:
     """Edge magnitude of the one-hot, forward and backward."""
     spacing = (1.0,) * (x.ndim - 2)
-    runs = {"anatomad": forward_backward(lambda y: kernels.edge_magnitude(y, spacing), x)}
+    runs: Runs = {"anatomad": forward_backward(lambda y: kernels.edge_magnitude(y, spacing), x)}
     if x.nbytes >= EAGER_MEMORY // 4:
         return runs
-    return (
-        runs
-        | {
-            "eager, convolutions": forward_backward(lambda y: eager_magnitude(eager_one_hot(y)), x),
-            "eager, shifts": forward_backward(lambda y: sliced_magnitude(eager_one_hot(y)), x),
-            COMPILED: forward_backward(torch.compile(lambda y: sliced_magnitude(eager_one_hot(y)), dynamic=False), x),
-        }
-        | _with_kornia(lambda: forward_backward(lambda y: _kornia_magnitude(eager_one_hot(y)), x))
-    )
+    return runs | {
+        "eager, convolutions": forward_backward(lambda y: eager_magnitude(eager_one_hot(y)), x),
+        "eager, shifts": forward_backward(lambda y: sliced_magnitude(eager_one_hot(y)), x),
+        COMPILED: forward_backward(torch.compile(lambda y: sliced_magnitude(eager_one_hot(y)), dynamic=False), x),
+        "kornia": _where("kornia", lambda: forward_backward(lambda y: _kornia_magnitude(eager_one_hot(y)), x)),
+    }
 
 
-def argmax_edges(x: Tensor) -> dict[str, Run]:
+def argmax_edges(x: Tensor) -> Runs:
     """Edges that restoration reads, forward and backward."""
     spacing = (1.0,) * (x.ndim - 2)
     return {
@@ -179,7 +210,7 @@ def argmax_edges(x: Tensor) -> dict[str, Run]:
     }
 
 
-def sobel(x: Tensor) -> dict[str, Run]:
+def sobel(x: Tensor) -> Runs:
     """Gradient magnitude of an image."""
     image, spacing = x[:1, :1].contiguous(), (1.0,) * (x.ndim - 2)
     itk = sitk.GetImageFromArray(image[0, 0].numpy())
@@ -188,18 +219,25 @@ def sobel(x: Tensor) -> dict[str, Run]:
         "eager": lambda: eager_magnitude(image),
         "SimpleITK": lambda: sitk.GradientMagnitude(itk),
         "scipy": lambda: ndimage.generic_gradient_magnitude(image[0, 0].numpy(), ndimage.sobel),
-    } | _with_kornia(lambda: lambda: _kornia_magnitude(image))
+        "kornia": _where("kornia", lambda: lambda: _kornia_magnitude(image)),
+        "MONAI SobelGradients": _where("monai", lambda: _monai_magnitude(image)),
+    }
 
 
-def median(x: Tensor) -> dict[str, Run]:
+def median(x: Tensor) -> Runs:
     """Median 5x5x5 of a score."""
     score = x[:1, :1].abs().contiguous()
     level = (score * (65535 / score.max())).round().to(torch.uint16)
     itk, side = sitk.GetImageFromArray(score[0, 0].numpy()), [2] * (x.ndim - 2)
-    return {"anatomad": lambda: kernels.median(level), "SimpleITK": lambda: sitk.Median(itk, side)}
+    return {
+        "anatomad": lambda: kernels.median(level),
+        "SimpleITK": lambda: sitk.Median(itk, side),
+        "scipy": lambda: ndimage.median_filter(level[0, 0].numpy(), 5, mode="nearest"),
+        "MONAI MedianSmooth": _where("monai", lambda: _monai_median(score)),
+    }
 
 
-def resample(x: Tensor) -> dict[str, Run]:
+def resample(x: Tensor) -> Runs:
     """Labels on a grid 1.25 times as fine."""
     axes = x.ndim - 2
     shape = [n * 5 // 4 for n in x.shape[2:]]
@@ -211,7 +249,7 @@ def resample(x: Tensor) -> dict[str, Run]:
     }
 
 
-def contrast(x: Tensor) -> dict[str, Run]:
+def contrast(x: Tensor) -> Runs:
     """An image drawn from a tissue map."""
     label, means, spreads = kernels.label_map(x), torch.rand(x.shape[1]), torch.rand(x.shape[1])
 
@@ -222,7 +260,7 @@ def contrast(x: Tensor) -> dict[str, Run]:
     return {"anatomad": lambda: kernels.contrast(label, means, spreads, 1), "eager": eager}
 
 
-TASKS: dict[str, Callable[[Tensor], dict[str, Run]]] = {
+TASKS: dict[str, Callable[[Tensor], Runs]] = {
     "label_map": label_map,
     "one_hot_argmax": one_hot,
     "one_hot_argmax, Gumbel": gumbel,
@@ -250,17 +288,27 @@ def measured(runs: dict[str, Run], seconds: float) -> dict[str, float]:
     return {name: statistics.median(values) for name, values in times.items()}
 
 
+def allocator() -> str:
+    """What decides where results lie: variables that the C library and torch read, and the system's huge pages."""
+    names = [name for name in os.environ if name.startswith("MALLOC_") or name in ALLOCATORS]
+    told = " ".join(f"{name}={os.environ[name]}" for name in sorted(names)) or "default"
+    huge = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    return f"{told}; huge pages: {huge.read_text().strip() if huge.exists() else 'unknown'}"
+
+
 def rows(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """One row for each operator, shape, number of classes and map."""
     for index, (task, prepare) in enumerate(TASKS.items()):
-        if options.only and task not in options.only:
+        if task not in options.operators:
             continue
-        for shape in SHAPES.values():
+        for shape in (SHAPES[name] for name in options.shapes):
             for classes in options.classes if index < OF_CLASSES else options.classes[:1]:
                 for tissue in (synthetic, atlas):
                     torch.manual_seed(0)
                     x = logits_of(tissue(shape, classes), classes)
-                    times = measured(prepare(x), options.seconds)
+                    runs = prepare(x)
+                    load = os.getloadavg()[0]
+                    times = measured({name: run for name, run in runs.items() if run}, options.seconds)
                     own = times.pop("anatomad")
                     yield {
                         "operator": task,
@@ -268,15 +316,38 @@ def rows(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
                         "map": tissue.__name__,
                         "anatomad_ms": round(own, 3),
                         "times_as_fast_as": {name: round(ms / own, 2) for name, ms in times.items()},
+                        "not_installed": [name for name, run in runs.items() if run is None],
+                        "threads": options.threads,
+                        "load_before": round(load, 2),
+                        "allocator": allocator(),
                     }
                     torch.compiler.reset()
+
+
+def merged(older: list[dict[str, Any]], newer: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """All rows, in the operators' order; the newer of two that measure the same."""
+
+    def key(row: dict[str, Any]) -> tuple[Any, ...]:
+        return list(TASKS).index(row["operator"]), len(row["shape"]), row["shape"], row["map"]
+
+    of = {json.dumps(key(row)): row for row in (*older, *newer)}
+    return sorted(of.values(), key=key)
+
+
+def line_of(row: dict[str, Any]) -> str:
+    """A row of the table."""
+    faster = [f"{name} {ratio:.1f}x" for name, ratio in row["times_as_fast_as"].items()]
+    faster += [f"{name}: not installed" for name in row["not_installed"]]
+    start = f"{row['operator']:<24}{row['shape']!s:<24}{row['map']:<11}{row['anatomad_ms']:>10.2f} ms  "
+    return start + "  ".join(faster)
 
 
 def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--operators", nargs="+", choices=TASKS, default=list(TASKS))
     parser.add_argument("--classes", type=int, nargs="+", default=[9, 4, 32])
-    parser.add_argument("--only", nargs="+", choices=TASKS)
+    parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES))
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--seconds", type=float, default=5.0, help="for each row")
     options = parser.parse_args()
@@ -284,20 +355,15 @@ def main() -> None:
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(options.threads)
     machine = {
         "processor": platform.processor() or platform.machine(),
-        "threads": options.threads,
-        "load_before": os.getloadavg()[0],
         "torch": torch.__version__,
-        "allocator": f"THP_MEM_ALLOC_ENABLE={os.environ.get('THP_MEM_ALLOC_ENABLE', 'unset')}",
         "backends": kernels.info(),
     }
-    found = []
+    found = json.loads(RESULT.read_text(encoding="utf-8"))["rows"] if RESULT.exists() else []
     for row in rows(options):
-        found.append(row)
-        faster = "  ".join(f"{name} {ratio:.1f}x" for name, ratio in row["times_as_fast_as"].items())
-        line = f"{row['operator']:<24}{row['shape']!s:<24}{row['map']:<11}{row['anatomad_ms']:>10.2f} ms  {faster}"
-        sys.stdout.write(line + "\n")
+        found = merged(found, [row])
+        sys.stdout.write(line_of(row) + "\n")
         sys.stdout.flush()
-    write_json(RESULT, {"machine": machine, "rows": found})
+        write_json(RESULT, {"machine": machine, "rows": found})
 
 
 if __name__ == "__main__":

@@ -7,41 +7,10 @@
 
 namespace ANATOMAD_LEVEL {
 
-constexpr int kLanes = 16;
 constexpr uint32_t kGumbelStream = 0, kNormalStream = 1;
 
-// Philox 4x32-10 (Salmon et al., SC 2011) of the counters (first + lane, block, stream): four words for each lane.
-inline void philox(uint64_t seed, uint64_t first, uint32_t block, uint32_t stream, uint32_t (&word)[4][kLanes]) {
-  uint32_t c0[kLanes], c1[kLanes], c2[kLanes], c3[kLanes];
-  for (int i = 0; i < kLanes; ++i) {
-    c0[i] = static_cast<uint32_t>(first + i);
-    c1[i] = static_cast<uint32_t>((first + i) >> 32);
-    c2[i] = block;
-    c3[i] = stream;
-  }
-  uint32_t k0 = static_cast<uint32_t>(seed), k1 = static_cast<uint32_t>(seed >> 32);
-  for (int round = 0; round < 10; ++round) {
-#pragma omp simd
-    for (int i = 0; i < kLanes; ++i) {
-      const uint64_t p0 = static_cast<uint64_t>(c0[i]) * 0xD2511F53u, p1 = static_cast<uint64_t>(c2[i]) * 0xCD9E8D57u;
-      c0[i] = static_cast<uint32_t>(p1 >> 32) ^ c1[i] ^ k0;
-      c1[i] = static_cast<uint32_t>(p1);
-      c2[i] = static_cast<uint32_t>(p0 >> 32) ^ c3[i] ^ k1;
-      c3[i] = static_cast<uint32_t>(p0);
-    }
-    k0 += 0x9E3779B9u;
-    k1 += 0xBB67AE85u;
-  }
-  for (int i = 0; i < kLanes; ++i) {
-    word[0][i] = c0[i];
-    word[1][i] = c1[i];
-    word[2][i] = c2[i];
-    word[3][i] = c3[i];
-  }
-}
-
-// In (0, 1), neither end reached.
-ANATOMAD_BOTH inline float uniform(uint32_t word) { return (static_cast<float>(static_cast<int32_t>(word >> 9)) + 0.5f) * 0x1p-23f; }
+// In (0, 1), neither end reached: the upper 23 bits as a number from 1 on, less one, and half a step more.
+ANATOMAD_BOTH inline float uniform(uint32_t word) { return bit_cast<float>(word >> 9 | 0x3f800000u) - 0x1.fffffep-1f; }
 
 ANATOMAD_BOTH inline float gumbel(uint32_t word) { return -log_positive(-log_positive(uniform(word))); }
 

@@ -72,19 +72,14 @@ ANATOMAD_BOTH inline float log_positive(float x) {
   const int32_t shifted = bit_cast<int32_t>(x) - 0x3f3504f3;
   const float exponent = static_cast<float>(shifted >> 23);
   const float m = bit_cast<float>((shifted & 0x7fffff) + 0x3f3504f3) - 1.0f;
-  float y = 7.0376836292e-2f;
-  y = y * m + -1.1514610310e-1f;
-  y = y * m + 1.1676998740e-1f;
-  y = y * m + -1.2420140846e-1f;
-  y = y * m + 1.4249322787e-1f;
-  y = y * m + -1.6668057665e-1f;
-  y = y * m + 2.0000714765e-1f;
-  y = y * m + -2.4999993993e-1f;
-  y = y * m + 3.3333331174e-1f;
-  y = y * m * (m * m);
-  y = y + exponent * -2.12194440e-4f;
-  y = y - (m * m) * 0.5f;
-  return (m + y) + exponent * 0.693359375f;
+  float y = 1.1896108836e-1f;
+  y = y * m + -1.8667855859e-1f;
+  y = y * m + 2.0496328175e-1f;
+  y = y * m + -2.4909743667e-1f;
+  y = y * m + 3.3314508200e-1f;
+  y = y * m + -5.0001114607e-1f;
+  y = y * m + 1.0000009537f;
+  return y * m + exponent * 0.693147182f;
 }
 
 }  // namespace ANATOMAD_LEVEL

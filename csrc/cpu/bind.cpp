@@ -6,6 +6,10 @@
 #include <string>
 #include <vector>
 
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+
 #define ANATOMAD_LEVEL declarations
 #include "kernels.h"
 #undef ANATOMAD_LEVEL
@@ -55,6 +59,15 @@ template <class T = void> T* at(Address address) { return reinterpret_cast<T*>(a
 
 Shape shape(const Sizes& sizes, bool flat, int threads) {
   return {sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], flat, threads};
+}
+
+// Asks for huge pages: fresh memory comes a page at a time, and small ones cost more than what the kernels write.
+void huge_pages([[maybe_unused]] Address address, [[maybe_unused]] std::uintptr_t bytes) {
+#ifdef MADV_HUGEPAGE
+  constexpr Address kPage = 4096;
+  const Address begin = address & ~(kPage - 1), end = (address + bytes + kPage - 1) & ~(kPage - 1);
+  madvise(at(begin), end - begin, MADV_HUGEPAGE);  // a wish: where it is refused, all is as before
+#endif
 }
 
 }  // namespace
@@ -136,4 +149,5 @@ PYBIND11_MODULE(_cpu, m) {
            },
            Release());
   m.def("levels", &levels);
+  m.def("huge_pages", &huge_pages);
 }

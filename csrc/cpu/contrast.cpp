@@ -1,8 +1,8 @@
 // An image drawn from a tissue map: mean and normal spread of every voxel's class.
 #include <algorithm>
 
-#include "../common/noise.h"
 #include "kernels.h"
+#include "philox.h"
 
 namespace ANATOMAD_LEVEL {
 

@@ -1,8 +1,8 @@
 // Label map, and the differentiable one-hot with or without Gumbel noise.
 #include <vector>
 
-#include "../common/noise.h"
 #include "classes.h"
+#include "philox.h"
 
 namespace ANATOMAD_LEVEL {
 namespace {

@@ -34,10 +34,11 @@ def read(cubin: Path, what: str) -> str:
 
 @pytest.mark.skipif(shutil.which("nvcc") is None, reason="nvcc is not installed")
 @pytest.mark.skipif(reader() is None, reason="cuobjdump is not installed: it is part of the CUDA toolkit and of triton")
+@pytest.mark.parametrize("generation", ["sm_80", "sm_90"])
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
-def test_registers_spills_and_vector_loads(source: Path, tmp_path: Path) -> None:
+def test_registers_spills_and_vector_loads(source: Path, generation: str, tmp_path: Path) -> None:
     cubin = tmp_path / "kernels.cubin"
-    command = ["nvcc", "-std=c++17", "-O3", "-fmad=false", "-arch=sm_90", "-cubin", "-o", cubin, source]
+    command = ["nvcc", "-std=c++17", "-O3", "-fmad=false", f"-arch={generation}", "-cubin", "-o", cubin, source]
     subprocess.run(command, check=True, capture_output=True)
     output = read(cubin, "-res-usage")
     kernels = re.findall(r"Function (\S+):\s+REG:(\d+) STACK:(\d+) \S+ LOCAL:(\d+)", output)

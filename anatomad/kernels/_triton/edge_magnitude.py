@@ -8,7 +8,7 @@ import triton
 import triton.language as tl
 
 from anatomad.kernels._triton.classes import softmax_step
-from anatomad.kernels._triton.stencil import clamped, derivatives, place, tile_of, transposed, voxels_of
+from anatomad.kernels._triton.stencil import clamped, derivatives, place, tile_at, tile_of, transposed, voxels_of
 
 
 @triton.jit
@@ -59,10 +59,7 @@ def edge_magnitude_kernel(
     index: tl.constexpr,
 ):
     """``sqrt(eps + sum over classes and axes of the squared derivative)``."""
-    batch, z0, y0, x0 = tile_of(tl.program_id(0), depth, height, width, tz, ty, tx)
-    z, y, x = voxels_of(z0, y0, x0, tz, ty, tx)
-    inside = (z < depth) & (y < height) & (x < width)
-    start = batch * depth * height * width
+    start, z, y, x, inside = tile_at(tl.program_id(0), depth, height, width, tz, ty, tx)
     source = labels + start
     at = start + place(z, y, x, height, width, index)
     squares = tl.zeros([tz, ty, tx], tl.float32) + eps

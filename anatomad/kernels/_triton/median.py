@@ -6,7 +6,7 @@ A value with a bit set is kept if no more than half of the window lies below it.
 import triton
 import triton.language as tl
 
-from anatomad.kernels._triton.stencil import clamped, place, tile_of, voxels_of
+from anatomad.kernels._triton.stencil import clamped, place, tile_at
 
 
 @triton.jit
@@ -25,10 +25,7 @@ def median_kernel(
     index: tl.constexpr,
 ):
     """The window's values are read anew for every bit, from the cache."""
-    batch, z0, y0, x0 = tile_of(tl.program_id(0), depth, height, width, tz, ty, tx)
-    z, y, x = voxels_of(z0, y0, x0, tz, ty, tx)
-    inside = (z < depth) & (y < height) & (x < width)
-    start = batch * depth * height * width
+    start, z, y, x, inside = tile_at(tl.program_id(0), depth, height, width, tz, ty, tx)
     radius: tl.constexpr = size // 2
     deep: tl.constexpr = 0 if flat else radius
     half: tl.constexpr = (size * size if flat else size * size * size) // 2

@@ -27,18 +27,13 @@ def log_positive(x):
     shifted = x.to(tl.int32, bitcast=True) - 0x3F3504F3
     exponent = (shifted >> 23).to(tl.float32)
     m = ((shifted & 0x7FFFFF) + 0x3F3504F3).to(tl.float32, bitcast=True) - 1.0
-    y = m * 7.0376836292e-2 + -1.1514610310e-1
-    y = y * m + 1.1676998740e-1
-    y = y * m + -1.2420140846e-1
-    y = y * m + 1.4249322787e-1
-    y = y * m + -1.6668057665e-1
-    y = y * m + 2.0000714765e-1
-    y = y * m + -2.4999993993e-1
-    y = y * m + 3.3333331174e-1
-    y = y * m * (m * m)
-    y = y + exponent * -2.12194440e-4
-    y = y - (m * m) * 0.5
-    return (m + y) + exponent * 0.693359375
+    y = m * 1.1896108836e-1 + -1.8667855859e-1
+    y = y * m + 2.0496328175e-1
+    y = y * m + -2.4909743667e-1
+    y = y * m + 3.3314508200e-1
+    y = y * m + -5.0001114607e-1
+    y = y * m + 1.0000009537
+    return y * m + exponent * 0.693147182
 
 
 @triton.jit

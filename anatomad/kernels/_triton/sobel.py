@@ -3,7 +3,30 @@
 import triton
 import triton.language as tl
 
-from anatomad.kernels._triton.stencil import derivatives, place, tile_of, transposed, voxels_of
+from anatomad.kernels._triton.stencil import derivatives, place, tile_at, transposed
+
+
+@triton.jit
+def gradient_of(
+    image,
+    z,
+    y,
+    x,
+    depth,
+    height,
+    width,
+    scale_z,
+    scale_y,
+    scale_x,
+    eps,
+    flat: tl.constexpr,
+    index: tl.constexpr,
+):
+    """Scaled derivatives of a tile's voxels, and their magnitude; voxels beyond the border stand for the border's."""
+    zc, yc, xc = tl.minimum(z, depth - 1), tl.minimum(y, height - 1), tl.minimum(x, width - 1)
+    gz, gy, gx = derivatives(image, zc, yc, xc, depth, height, width, 0, flat, False, index)
+    gz, gy, gx = gz * scale_z, gy * scale_y, gx * scale_x
+    return gz, gy, gx, tl.sqrt_rn(eps + gz * gz + gy * gy + gx * gx)
 
 
 @triton.jit
@@ -24,14 +47,10 @@ def sobel_kernel(
     index: tl.constexpr,
 ):
     """``sqrt(eps + sum of the squared scaled derivatives)``."""
-    batch, z0, y0, x0 = tile_of(tl.program_id(0), depth, height, width, tz, ty, tx)
-    z, y, x = voxels_of(z0, y0, x0, tz, ty, tx)
-    inside = (z < depth) & (y < height) & (x < width)
-    start = batch * depth * height * width
-    zc, yc, xc = tl.minimum(z, depth - 1), tl.minimum(y, height - 1), tl.minimum(x, width - 1)
-    gz, gy, gx = derivatives(image + start, zc, yc, xc, depth, height, width, 0, flat, False, index)
-    gz, gy, gx = gz * scale_z, gy * scale_y, gx * scale_x
-    length = tl.sqrt_rn(eps + gz * gz + gy * gy + gx * gx)
+    start, z, y, x, inside = tile_at(tl.program_id(0), depth, height, width, tz, ty, tx)
+    _, _, _, length = gradient_of(
+        image + start, z, y, x, depth, height, width, scale_z, scale_y, scale_x, eps, flat, index
+    )
     at = place(z, y, x, height, width, index)
     tl.store(magnitude + start + at, length.to(magnitude.dtype.element_ty), mask=inside)
 
@@ -57,14 +76,10 @@ def sobel_shares_kernel(
     index: tl.constexpr,
 ):
     """What each derivative has of the upstream gradient, scaled for the transposed stencil."""
-    batch, z0, y0, x0 = tile_of(tl.program_id(0), depth, height, width, tz, ty, tx)
-    z, y, x = voxels_of(z0, y0, x0, tz, ty, tx)
-    inside = (z < depth) & (y < height) & (x < width)
-    start = batch * depth * height * width
-    zc, yc, xc = tl.minimum(z, depth - 1), tl.minimum(y, height - 1), tl.minimum(x, width - 1)
-    gz, gy, gx = derivatives(image + start, zc, yc, xc, depth, height, width, 0, flat, False, index)
-    gz, gy, gx = gz * scale_z, gy * scale_y, gx * scale_x
-    length = tl.sqrt_rn(eps + gz * gz + gy * gy + gx * gx)
+    start, z, y, x, inside = tile_at(tl.program_id(0), depth, height, width, tz, ty, tx)
+    gz, gy, gx, length = gradient_of(
+        image + start, z, y, x, depth, height, width, scale_z, scale_y, scale_x, eps, flat, index
+    )
     at = start + place(z, y, x, height, width, index)
     ratio = tl.load(gradient + at, mask=inside, other=0.0).to(tl.float32) / length
     if not flat:
@@ -89,10 +104,7 @@ def sobel_gather_kernel(
     index: tl.constexpr,
 ):
     """Transposed stencil of the shares."""
-    batch, z0, y0, x0 = tile_of(tl.program_id(0), depth, height, width, tz, ty, tx)
-    z, y, x = voxels_of(z0, y0, x0, tz, ty, tx)
-    inside = (z < depth) & (y < height) & (x < width)
-    start = batch * depth * height * width
+    start, z, y, x, inside = tile_at(tl.program_id(0), depth, height, width, tz, ty, tx)
     zc, yc, xc = tl.minimum(z, depth - 1), tl.minimum(y, height - 1), tl.minimum(x, width - 1)
     sum = transposed(
         hz + start, hy + start, hx + start, zc, yc, xc, 0, 0, 0, depth, height, width, height, width, flat, index

@@ -26,6 +26,14 @@ def voxels_of(z0, y0, x0, tz: tl.constexpr, ty: tl.constexpr, tx: tl.constexpr):
 
 
 @triton.jit
+def tile_at(job, depth, height, width, tz: tl.constexpr, ty: tl.constexpr, tx: tl.constexpr):
+    """Place of the batch entry, coordinates of a tile's voxels, and which of these exist."""
+    batch, z0, y0, x0 = tile_of(job, depth, height, width, tz, ty, tx)
+    z, y, x = voxels_of(z0, y0, x0, tz, ty, tx)
+    return batch * depth * height * width, z, y, x, (z < depth) & (y < height) & (x < width)
+
+
+@triton.jit
 def clamped(i, size):
     """The nearest place within [0, size)."""
     return tl.minimum(tl.maximum(i, 0), size - 1)

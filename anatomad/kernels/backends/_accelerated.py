@@ -1,9 +1,10 @@
-"""What the backends for GPUs share: which calls they serve, and the shapes that their kernels see."""
+"""What the backends beside the reference share: which calls they serve, and what their kernels see of tensors."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -46,6 +47,16 @@ def grid(x: Tensor) -> tuple[int, int, int]:
     return depth, height, width
 
 
+def addresses(arguments: Iterable[Any]) -> list[Any]:
+    """What crosses the boundary to a native module: of a tensor its address."""
+    return [a.data_ptr() if isinstance(a, Tensor) else a for a in arguments]
+
+
+def seed_of(gumbel_seed: int | None) -> tuple[bool, int]:
+    """Whether there is noise, and the 64 bits that decide it."""
+    return gumbel_seed is not None, (gumbel_seed or 0) % 2**64
+
+
 def by_axis(weights: Sequence[float], scale: float = 1.0) -> tuple[float, float, float]:
     """One number for depth, height and width; 2D has 0 for its depth."""
     z, y, x = [0.0] * (3 - len(weights)) + [scale * w for w in weights]
@@ -84,6 +95,11 @@ def signed_words(seed: int | None) -> tuple[int, int]:
     seed = (seed or 0) % 2**64
     low, high = ((half + 2**31) % 2**32 - 2**31 for half in (seed % 2**32, seed >> 32))
     return low, high
+
+
+def contiguous(*tensors: Tensor) -> list[Tensor]:
+    """Each of them in rows."""
+    return [t.contiguous() for t in tensors]
 
 
 def voxels(x: Tensor) -> int:

@@ -15,10 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from anatomad.kernels.backends import _accelerated as shared
+
 _FLOATS = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
 _SCORES = {torch.uint8: "u8", torch.uint16: "u16"}
 _NAMES = _FLOATS | _SCORES
 _LABELS_AND_FLOATS = {*_FLOATS, torch.uint8}
+_HUGE = 2**25  # bytes from which on glibc maps every tensor afresh: zeroing small pages would cost more than the kernel
 _MOST_CLASSES = 64  # of the edge operators' bit sets
 _BIT_SETS = ("argmax_edges", "argmax_edges_backward", "edge_magnitude", "edge_magnitude_backward")
 
@@ -83,48 +86,42 @@ def _channels(x: Tensor) -> list[int]:
     return [-1 if axis is None else axis for axis in _order(x.shape[2:])]
 
 
-def _seed(gumbel_seed: int | None) -> tuple[bool, int]:
-    return gumbel_seed is not None, (gumbel_seed or 0) % 2**64
-
-
 def _empty(x: Tensor, channels: int | None = None, dtype: torch.dtype | None = None) -> Tensor:
-    shape = [x.shape[0], x.shape[1] if channels is None else channels, *x.shape[2:]]
-    return torch.empty(shape, dtype=dtype or x.dtype)
+    result = shared.empty(x, channels, dtype)
+    if result.nbytes >= _HUGE:
+        _native().huge_pages(result.data_ptr(), result.nbytes)
+    return result
+
+
+def _run(operator: str, result: Tensor, *arguments: Any) -> Tensor:
+    """Do the work on the best level; the result comes last among a kernel's arguments."""
+    if result.numel():
+        getattr(_level(), operator)(*shared.addresses((*arguments, result)))
+    return result
 
 
 def label_map(logits: Tensor) -> Tensor:
     """Runs of voxels, class by class."""
-    logits, result = logits.contiguous(), _empty(logits, 1, torch.uint8)
-    if result.numel():
-        _level().label_map(_type(logits), _shape(logits), logits.data_ptr(), result.data_ptr())
-    return result
+    logits = logits.contiguous()
+    return _run("label_map", _empty(logits, 1, torch.uint8), _type(logits), _shape(logits), logits)
 
 
 def one_hot_argmax(logits: Tensor, temperature: float, gumbel_seed: int | None) -> Tensor:
     """Blocks of voxels that stay in the cache; noise is drawn where it is used."""
-    logits, result = logits.contiguous(), _empty(logits)
-    if result.numel():
-        pointers = logits.data_ptr(), *_seed(gumbel_seed), result.data_ptr()
-        _level().one_hot_argmax(_type(logits), _shape(logits), *pointers)
-    return result
+    logits, seed = logits.contiguous(), shared.seed_of(gumbel_seed)
+    return _run("one_hot_argmax", _empty(logits), _type(logits), _shape(logits), logits, *seed)
 
 
 def one_hot_argmax_backward(gradient: Tensor, logits: Tensor, temperature: float, gumbel_seed: int | None) -> Tensor:
     """Softmax and its gradient, block by block; the noise is drawn anew."""
-    gradient, logits, result = gradient.contiguous(), logits.contiguous(), _empty(logits)
-    if result.numel():
-        pointers = gradient.data_ptr(), logits.data_ptr(), temperature, *_seed(gumbel_seed), result.data_ptr()
-        _level().one_hot_argmax_backward(_type(logits), _shape(logits), *pointers)
-    return result
+    given, options = shared.contiguous(gradient, logits), (temperature, *shared.seed_of(gumbel_seed))
+    return _run("one_hot_argmax_backward", _empty(logits), _type(logits), _shape(logits), *given, *options)
 
 
 def _label_edges(labels: Tensor, weights: Sequence[float], dtype: torch.dtype) -> Tensor:
     labels, result = labels.contiguous(), _empty(labels, len(weights), dtype)
-    if result.numel():
-        shape, ordered = _stencil(labels, weights)
-        arguments = labels.data_ptr(), ordered, _channels(labels), len(weights), result.data_ptr()
-        _level().label_edges(_type(result), shape, *arguments)
-    return result
+    shape, ordered = _stencil(labels, weights)
+    return _run("label_edges", result, _type(result), shape, labels, ordered, _channels(labels), len(weights))
 
 
 def label_edges(labels: Tensor, weights: Sequence[float]) -> Tensor:
@@ -142,22 +139,15 @@ def argmax_edges_backward(
     gradient: Tensor, logits: Tensor, labels: Tensor, weights: Sequence[float], temperature: float
 ) -> Tensor:
     """Each voxel gathers from its neighbours' labels; no one-hot, no scatter."""
-    gradient, logits, labels = gradient.contiguous(), logits.contiguous(), labels.contiguous()
-    result = _empty(logits)
-    if result.numel():
-        shape, ordered = _stencil(logits, weights)
-        pointers = gradient.data_ptr(), logits.data_ptr(), labels.data_ptr()
-        options = ordered, _channels(labels), len(weights), temperature, result.data_ptr()
-        _level().argmax_edges_backward(_type(logits), shape, *pointers, *options)
-    return result
+    given, (shape, ordered) = shared.contiguous(gradient, logits, labels), _stencil(logits, weights)
+    options = ordered, _channels(labels), len(weights), temperature
+    return _run("argmax_edges_backward", _empty(logits), _type(logits), shape, *given, *options)
 
 
 def _label_edge_magnitude(labels: Tensor, weights: Sequence[float], eps: float, dtype: torch.dtype) -> Tensor:
     labels, result = labels.contiguous(), _empty(labels, 1, dtype)
-    if result.numel():
-        shape, ordered = _stencil(labels, weights)
-        _level().edge_magnitude(_type(result), shape, labels.data_ptr(), ordered, eps, result.data_ptr())
-    return result
+    shape, ordered = _stencil(labels, weights)
+    return _run("edge_magnitude", result, _type(result), shape, labels, ordered, eps)
 
 
 def label_edge_magnitude(labels: Tensor, weights: Sequence[float], eps: float) -> Tensor:
@@ -175,57 +165,36 @@ def edge_magnitude_backward(
     gradient: Tensor, magnitude: Tensor, labels: Tensor, logits: Tensor, weights: Sequence[float], temperature: float
 ) -> Tensor:
     """Tile by tile; logits are read in rows that an edge is near."""
-    gradient, magnitude, labels, logits = (t.contiguous() for t in (gradient, magnitude, labels, logits))
-    result = _empty(logits)
-    if result.numel():
-        shape, ordered = _stencil(logits, weights)
-        pointers = gradient.data_ptr(), magnitude.data_ptr(), labels.data_ptr(), logits.data_ptr()
-        _level().edge_magnitude_backward(_type(logits), shape, *pointers, ordered, temperature, result.data_ptr())
-    return result
-
-
-def _as_batch(image: Tensor) -> Tensor:
-    return image.contiguous().view(-1, 1, *image.shape[2:]) if image.numel() else image
+    given, (shape, ordered) = shared.contiguous(gradient, magnitude, labels, logits), _stencil(logits, weights)
+    return _run("edge_magnitude_backward", _empty(logits), _type(logits), shape, *given, ordered, temperature)
 
 
 def sobel(image: Tensor, weights: Sequence[float], eps: float) -> Tensor:
     """Row by row."""
-    image, result = _as_batch(image), _empty(image)
-    if result.numel():
-        shape, ordered = _stencil(image, weights)
-        _level().sobel(_type(image), shape, image.data_ptr(), ordered, eps, result.data_ptr())
-    return result
+    flat = shared.as_batch(image)
+    shape, ordered = _stencil(flat, weights)
+    return _run("sobel", _empty(image), _type(flat), shape, flat, ordered, eps)
 
 
 def sobel_backward(gradient: Tensor, image: Tensor, weights: Sequence[float], eps: float) -> Tensor:
     """Tile by tile."""
-    gradient, flat, result = gradient.contiguous(), _as_batch(image), _empty(image)
-    if result.numel():
-        shape, ordered = _stencil(flat, weights)
-        pointers = gradient.data_ptr(), flat.data_ptr()
-        _level().sobel_backward(_type(flat), shape, *pointers, ordered, eps, result.data_ptr())
-    return result
+    gradient, flat = gradient.contiguous(), shared.as_batch(image)
+    shape, ordered = _stencil(flat, weights)
+    return _run("sobel_backward", _empty(image), _type(flat), shape, gradient, flat, ordered, eps)
 
 
 def median(score: Tensor, size: int) -> Tensor:
     """The bits of the median, from the highest down."""
-    flat, result = _as_batch(score), _empty(score)
-    if result.numel():
-        _level().median(_type(flat), _stencil(flat, [1.0] * 3)[0], flat.data_ptr(), size, result.data_ptr())
-    return result
+    flat = shared.as_batch(score)
+    return _run("median", _empty(score), _type(flat), _stencil(flat, [1.0] * 3)[0], flat, size)
 
 
 def resample_argmax(logits: Tensor, matrix: Sequence[float], shape: Sequence[int]) -> Tensor:
     """Interpolated and compared class by class."""
-    logits = logits.contiguous()
+    logits, rows = logits.contiguous(), shared.rows_of(matrix, len(shape))
     result = torch.empty([logits.shape[0], 1, *shape], dtype=torch.uint8)
-    if result.numel():
-        axes = len(shape)
-        rows = [[*[0.0] * (3 - axes), *matrix[i : i + axes + 1]] for i in range(0, len(matrix), axes + 1)]
-        flat = [value for row in [[0.0] * 4] * (3 - axes) + rows for value in row]
-        source, target = _shape(logits, flat=axes == 2), _shape(result)
-        _level().resample_argmax(_type(logits), source, logits.data_ptr(), flat, target, result.data_ptr())
-    return result
+    source, target = _shape(logits, flat=len(shape) == 2), _shape(result)
+    return _run("resample_argmax", result, _type(logits), source, logits, rows, target)
 
 
 def contrast(labels: Tensor, means: Tensor, spreads: Tensor, seed: int) -> Tensor:
@@ -234,11 +203,8 @@ def contrast(labels: Tensor, means: Tensor, spreads: Tensor, seed: int) -> Tenso
     Raises:
         IndexError: a label without a mean.
     """
-    labels, means, spreads = labels.contiguous(), means.contiguous(), spreads.contiguous()
-    result = _empty(labels, 1, torch.float32)
-    if math.prod(labels.shape):
-        tables = means.data_ptr(), spreads.data_ptr(), means.shape[1]
-        pointers = labels.data_ptr(), *tables, seed % 2**64, result.data_ptr()
-        if not _level().contrast(_shape(labels), *pointers):
-            raise IndexError(f"labels must be below {means.shape[1]}, the number of means; got {int(labels.max())}")
+    given, classes, result = shared.contiguous(labels, means, spreads), means.shape[1], _empty(labels, 1, torch.float32)
+    pointers = shared.addresses((*given, classes, seed % 2**64, result))
+    if result.numel() and not _level().contrast(_shape(labels), *pointers):
+        shared.check_labels(labels, classes)
     return result

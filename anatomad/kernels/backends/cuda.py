@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -53,10 +53,13 @@ def supports(operator: str, *tensors: Tensor) -> bool:
     return shared.serves("cuda", operator, *tensors) and _obstacle() is None
 
 
-def _run(operator: Callable[..., None], device: torch.device, *arguments: Any) -> None:
-    """Queue the work on the device's current stream."""
-    with torch.cuda.device(device):
-        operator(torch.cuda.current_stream(device).cuda_stream, *arguments)
+def _run(operator: str, result: Tensor, *arguments: Any) -> Tensor:
+    """Queue the work on the current stream of the result's device; the result comes last among a kernel's arguments."""
+    if result.numel():
+        with torch.cuda.device(result.device):
+            stream = torch.cuda.current_stream(result.device).cuda_stream
+            getattr(_native(), operator)(stream, *shared.addresses((*arguments, result)))
+    return result
 
 
 def _type(x: Tensor) -> Any:
@@ -67,43 +70,27 @@ def _shape(x: Tensor) -> Any:
     return _native().Shape([*x.shape[:2], *shared.grid(x)], x.ndim == 4)
 
 
-def _seed(gumbel_seed: int | None) -> tuple[bool, int]:
-    return gumbel_seed is not None, (gumbel_seed or 0) % 2**64
-
-
 def label_map(logits: Tensor) -> Tensor:
     """A thread for each 16 bytes of a class."""
-    logits, result = logits.contiguous(), shared.empty(logits, 1, torch.uint8)
-    if result.numel():
-        pointers = logits.data_ptr(), result.data_ptr()
-        _run(_native().label_map, logits.device, _type(logits), _shape(logits), *pointers)
-    return result
+    logits = logits.contiguous()
+    return _run("label_map", shared.empty(logits, 1, torch.uint8), _type(logits), _shape(logits), logits)
 
 
 def one_hot_argmax(logits: Tensor, temperature: float, gumbel_seed: int | None) -> Tensor:
     """The same; noise is drawn where it is used."""
-    logits, result = logits.contiguous(), shared.empty(logits)
-    if result.numel():
-        pointers = logits.data_ptr(), *_seed(gumbel_seed), result.data_ptr()
-        _run(_native().one_hot_argmax, logits.device, _type(logits), _shape(logits), *pointers)
-    return result
+    logits, seed = logits.contiguous(), shared.seed_of(gumbel_seed)
+    return _run("one_hot_argmax", shared.empty(logits), _type(logits), _shape(logits), logits, *seed)
 
 
 def one_hot_argmax_backward(gradient: Tensor, logits: Tensor, temperature: float, gumbel_seed: int | None) -> Tensor:
     """A voxel's classes stay in registers, up to 10; the noise is drawn anew."""
-    gradient, logits, result = gradient.contiguous(), logits.contiguous(), shared.empty(logits)
-    if result.numel():
-        pointers = gradient.data_ptr(), logits.data_ptr(), temperature, *_seed(gumbel_seed), result.data_ptr()
-        _run(_native().one_hot_argmax_backward, logits.device, _type(logits), _shape(logits), *pointers)
-    return result
+    given, options = shared.contiguous(gradient, logits), (temperature, *shared.seed_of(gumbel_seed))
+    return _run("one_hot_argmax_backward", shared.empty(logits), _type(logits), _shape(logits), *given, *options)
 
 
 def _label_edges(labels: Tensor, weights: Sequence[float], dtype: torch.dtype) -> Tensor:
     labels, result = labels.contiguous(), shared.empty(labels, len(weights), dtype)
-    if result.numel():
-        arguments = labels.data_ptr(), shared.by_axis(weights), result.data_ptr()
-        _run(_native().label_edges, labels.device, _type(result), _shape(labels), *arguments)
-    return result
+    return _run("label_edges", result, _type(result), _shape(labels), labels, shared.by_axis(weights))
 
 
 def label_edges(labels: Tensor, weights: Sequence[float]) -> Tensor:
@@ -121,20 +108,13 @@ def argmax_edges_backward(
     gradient: Tensor, logits: Tensor, labels: Tensor, weights: Sequence[float], temperature: float
 ) -> Tensor:
     """Each voxel gathers from its neighbours' labels."""
-    gradient, logits, labels, result = *(t.contiguous() for t in (gradient, logits, labels)), shared.empty(logits)
-    if result.numel():
-        pointers = gradient.data_ptr(), logits.data_ptr(), labels.data_ptr()
-        options = shared.by_axis(weights), temperature, result.data_ptr()
-        _run(_native().argmax_edges_backward, logits.device, _type(logits), _shape(logits), *pointers, *options)
-    return result
+    given, options = shared.contiguous(gradient, logits, labels), (shared.by_axis(weights), temperature)
+    return _run("argmax_edges_backward", shared.empty(logits), _type(logits), _shape(logits), *given, *options)
 
 
 def _label_edge_magnitude(labels: Tensor, weights: Sequence[float], eps: float, dtype: torch.dtype) -> Tensor:
     labels, result = labels.contiguous(), shared.empty(labels, 1, dtype)
-    if result.numel():
-        arguments = labels.data_ptr(), shared.squares(weights), eps, result.data_ptr()
-        _run(_native().edge_magnitude, labels.device, _type(result), _shape(labels), *arguments)
-    return result
+    return _run("edge_magnitude", result, _type(result), _shape(labels), labels, shared.squares(weights), eps)
 
 
 def label_edge_magnitude(labels: Tensor, weights: Sequence[float], eps: float) -> Tensor:
@@ -152,50 +132,34 @@ def edge_magnitude_backward(
     gradient: Tensor, magnitude: Tensor, labels: Tensor, logits: Tensor, weights: Sequence[float], temperature: float
 ) -> Tensor:
     """Tile by tile; logits are read where an edge is near."""
-    gradient, magnitude, labels, logits = (t.contiguous() for t in (gradient, magnitude, labels, logits))
-    result = shared.empty(logits)
-    if result.numel():
-        pointers = gradient.data_ptr(), magnitude.data_ptr(), labels.data_ptr(), logits.data_ptr()
-        options = shared.squares(weights), temperature, result.data_ptr()
-        _run(_native().edge_magnitude_backward, logits.device, _type(logits), _shape(logits), *pointers, *options)
-    return result
+    given, options = shared.contiguous(gradient, magnitude, labels, logits), (shared.squares(weights), temperature)
+    return _run("edge_magnitude_backward", shared.empty(logits), _type(logits), _shape(logits), *given, *options)
 
 
 def sobel(image: Tensor, weights: Sequence[float], eps: float) -> Tensor:
     """Tile by tile."""
-    image, result = shared.as_batch(image), shared.empty(image)
-    if result.numel():
-        arguments = image.data_ptr(), shared.scales(weights), eps, result.data_ptr()
-        _run(_native().sobel, image.device, _type(image), _shape(image), *arguments)
-    return result
+    flat = shared.as_batch(image)
+    return _run("sobel", shared.empty(image), _type(flat), _shape(flat), flat, shared.scales(weights), eps)
 
 
 def sobel_backward(gradient: Tensor, image: Tensor, weights: Sequence[float], eps: float) -> Tensor:
     """Tile by tile."""
-    gradient, flat, result = gradient.contiguous(), shared.as_batch(image), shared.empty(image)
-    if result.numel():
-        arguments = gradient.data_ptr(), flat.data_ptr(), shared.scales(weights), eps, result.data_ptr()
-        _run(_native().sobel_backward, flat.device, _type(flat), _shape(flat), *arguments)
-    return result
+    gradient, flat = gradient.contiguous(), shared.as_batch(image)
+    options = shared.scales(weights), eps
+    return _run("sobel_backward", shared.empty(image), _type(flat), _shape(flat), gradient, flat, *options)
 
 
 def median(score: Tensor, size: int) -> Tensor:
     """The bits of the median, from the highest down."""
-    flat, result = shared.as_batch(score), shared.empty(score)
-    if result.numel():
-        _run(_native().median, flat.device, _type(flat), _shape(flat), flat.data_ptr(), size, result.data_ptr())
-    return result
+    flat = shared.as_batch(score)
+    return _run("median", shared.empty(score), _type(flat), _shape(flat), flat, size)
 
 
 def resample_argmax(logits: Tensor, matrix: Sequence[float], shape: Sequence[int]) -> Tensor:
     """Interpolated and compared class by class."""
-    logits = logits.contiguous()
+    logits, rows = logits.contiguous(), shared.rows_of(matrix, len(shape))
     result = torch.empty([logits.shape[0], 1, *shape], dtype=torch.uint8, device=logits.device)
-    if result.numel():
-        rows = shared.rows_of(matrix, len(shape))
-        arguments = logits.data_ptr(), rows, _shape(result), result.data_ptr()
-        _run(_native().resample_argmax, logits.device, _type(logits), _shape(logits), *arguments)
-    return result
+    return _run("resample_argmax", result, _type(logits), _shape(logits), logits, rows, _shape(result))
 
 
 def contrast(labels: Tensor, means: Tensor, spreads: Tensor, seed: int) -> Tensor:
@@ -205,10 +169,6 @@ def contrast(labels: Tensor, means: Tensor, spreads: Tensor, seed: int) -> Tenso
         IndexError: a label without a mean.
     """
     shared.check_labels(labels, means.shape[1])
-    labels, means, spreads = (t.contiguous() for t in (labels, means, spreads))
-    result = shared.empty(labels, 1, torch.float32)
-    if result.numel():
-        tables = means.data_ptr(), spreads.data_ptr(), means.shape[1]
-        pointers = labels.data_ptr(), *tables, seed % 2**64, result.data_ptr()
-        _run(_native().contrast, labels.device, _shape(labels), *pointers)
-    return result
+    labels, means, spreads = shared.contiguous(labels, means, spreads)
+    options = means.shape[1], seed % 2**64
+    return _run("contrast", shared.empty(labels, 1, torch.float32), _shape(labels), labels, means, spreads, *options)

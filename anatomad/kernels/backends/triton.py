@@ -130,7 +130,7 @@ def one_hot_argmax(logits: Tensor, temperature: float, gumbel_seed: int | None) 
 
 def one_hot_argmax_backward(gradient: Tensor, logits: Tensor, temperature: float, gumbel_seed: int | None) -> Tensor:
     """Softmax and its gradient; the noise is drawn anew."""
-    gradient, logits, result = gradient.contiguous(), logits.contiguous(), shared.empty(logits)
+    gradient, logits, result = *shared.contiguous(gradient, logits), shared.empty(logits)
     if result.numel():
         jobs, constants = _runs(logits, _vector(logits, gumbel_seed is not None))
         seed = shared.signed_words(gumbel_seed)
@@ -163,8 +163,7 @@ def argmax_edges_backward(
     gradient: Tensor, logits: Tensor, labels: Tensor, weights: Sequence[float], temperature: float
 ) -> Tensor:
     """Each voxel gathers from its neighbours' labels."""
-    gradient, logits, labels = gradient.contiguous(), logits.contiguous(), labels.contiguous()
-    result = shared.empty(logits)
+    gradient, logits, labels, result = *shared.contiguous(gradient, logits, labels), shared.empty(logits)
     if result.numel():
         jobs, constants = _runs(logits, 512)
         axes = shared.by_axis(weights)
@@ -204,7 +203,7 @@ def edge_magnitude_backward(
     gradient: Tensor, magnitude: Tensor, labels: Tensor, logits: Tensor, weights: Sequence[float], temperature: float
 ) -> Tensor:
     """Tile by tile; logits are read where an edge is near."""
-    gradient, magnitude, labels, logits = (t.contiguous() for t in (gradient, magnitude, labels, logits))
+    gradient, magnitude, labels, logits = shared.contiguous(gradient, magnitude, labels, logits)
     result = shared.empty(logits)
     if result.numel():
         tiles, constants = _tiles(logits)
@@ -275,7 +274,7 @@ def contrast(labels: Tensor, means: Tensor, spreads: Tensor, seed: int) -> Tenso
         IndexError: a label without a mean.
     """
     shared.check_labels(labels, means.shape[1])
-    labels, means, spreads = labels.contiguous(), means.contiguous(), spreads.contiguous()
+    labels, means, spreads = shared.contiguous(labels, means, spreads)
     result = shared.empty(labels, 1, torch.float32)
     if result.numel():
         constants = {"block": 1024, "index": _index(labels.view(1, 1, -1))}
