@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import random
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +15,7 @@ from anatomad.errors import DataError, UsageError
 
 LEAVE_ONE_OUT_BELOW = 10
 _BIDS_SUBJECT = re.compile(r"sub-[A-Za-z0-9]+")
+_SEPARATOR = re.compile(r"[_-]")
 _FOLD = re.compile(r"(?:fold[_-]?)?(\d+)", re.IGNORECASE)
 _Ids = Annotated[tuple[str, ...], Field(min_length=1)]
 
@@ -31,13 +32,15 @@ class Fold(BaseModel):
 _FOLDS = TypeAdapter(Annotated[list[Fold], Field(min_length=1)])
 
 
-def subject_of(case_id: str, participants: Iterable[str] = ()) -> str:
-    """Subject of a case: the longest listed participant that the id starts with, a BIDS ``sub-`` entity, or the id."""
-    fitting = [p for p in participants if case_id == p or case_id.startswith((f"{p}_", f"{p}-"))]
-    if fitting:
-        return max(fitting, key=len)
+def subject_of(case_id: str, participants: Collection[str] = ()) -> str:
+    """Subject of a case: the longest listed participant that the id starts with, a BIDS ``sub-`` entity, or the id.
+
+    Give many participants as a set.
+    """
+    ends = [len(case_id), *(match.start() for match in reversed(list(_SEPARATOR.finditer(case_id))))]
+    listed = next((case_id[:end] for end in ends if case_id[:end] in participants), None)
     bids = _BIDS_SUBJECT.match(case_id)
-    return bids[0] if bids else case_id
+    return listed or (bids[0] if bids else case_id)
 
 
 def read_participants(dataset: Path) -> tuple[str, ...]:
@@ -69,8 +72,9 @@ def make_splits(
     A single subject can only validate on itself, so that its one fold trains and validates on all its cases.
     """
     subjects: dict[str, list[str]] = {}
+    known = frozenset(participants)
     for case_id in sorted(case_ids):
-        subjects.setdefault(subject_of(case_id, participants), []).append(case_id)
+        subjects.setdefault(subject_of(case_id, known), []).append(case_id)
     if len(subjects) == 1:
         return [Fold(train=tuple(sorted(case_ids)), val=tuple(sorted(case_ids)))]
     order = sorted(subjects)
