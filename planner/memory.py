@@ -29,6 +29,7 @@ _ADAM, _AVERAGE = 2, 1  # copies of the trained parameters
 # Bytes per voxel beside the networks: samples, their stack and renderings and the losses; volumes of a prediction.
 # They follow from the code and depend on no plan; benchmarks/memory.py measures them.
 _ANATOMY, _ANATOMY_LAYERS, _RESTORATION, _RECOUPLING, _FROZEN = 330, 23, 165, 157, 120
+_JOINING = {2: 219, 3: 168}
 _VOLUMES, _SLICED, _PADDED, _DRAWN = 122, 192, 24, 108
 
 Device = Literal["cpu", "gpu"]
@@ -85,10 +86,10 @@ class Network:
             1 / math.prod(math.prod(row) for row in plan.strides[: n + 1]) for n in range(len(plan.strides))
         ]
         self.bytes = 2 if precision == "bfloat16" else _FLOAT
-        half_on_gpu = device == "gpu" and self.bytes < _FLOAT
-        self._norm_bytes = _FLOAT if half_on_gpu else self.bytes
+        self.mixed = device == "gpu" and self.bytes < _FLOAT
+        self._norm_bytes = _FLOAT if self.mixed else self.bytes
         # What is pooled is kept in float32 where autocast pools (CPU, 3D) or normalises (GPU) in float32.
-        self._skip_bytes = _FLOAT if half_on_gpu or plan.dimension == 3 else self.bytes
+        self._skip_bytes = _FLOAT if self.mixed or plan.dimension == 3 else self.bytes
 
     def parameters(self) -> int:
         """Number of weights."""
@@ -116,7 +117,13 @@ class Network:
         skips = sum(width * share for width, share in zip(self.features[:-1], self._shares, strict=False))
         low, width = self.features[1], self.features[0]
         below, joined = low * self._shares[1], low + width
-        return self.bytes * (self.inputs + skips + below + joined + max(2 * width, low))
+        elements = self.inputs + skips + below + joined + max(2 * width, low)
+        return elements * self._norm_bytes + (width * self.bytes if self.mixed else 0)
+
+    def joining(self) -> float:
+        """Bytes per voxel, beyond those kept, while a GPU computes the finest resolution: float32 until it is cast."""
+        low, width = self.features[1], self.features[0]
+        return _FLOAT * (low + width + low * self._shares[1]) + width * (_FLOAT - self.bytes)
 
     def _block(self, width: int, share: float, last: int) -> float:
         """Two convolutions, normalisations and activations, the last of which takes ``last`` bytes per element."""
@@ -167,7 +174,11 @@ class _Model:
         """Moments of a step, by stage."""
         voxels = self.plan.batch_size * self.patch
         drawn = Line("recoupling decoder", 6 * RECOUPLING_WIDTH * self.bytes * voxels)
-        trained = self.anatomy.parameters() + self.imaging, self.restoration.parameters(), self.imaging
+        trained = {
+            "anatomy": self.anatomy.parameters() + self.imaging,
+            "restoration": self.restoration.parameters(),
+            "recoupling": self.imaging,
+        }
         seen = [Line(f"anatomy {name}", 2 * size * voxels) for name, size in self.anatomy.kept()]
         refilled = [Line(f"restoration {name}", size * voxels) for name, size in self.restoration.kept()]
         moments = {
@@ -179,9 +190,14 @@ class _Model:
             "restoration": [*refilled, Line("samples, renderings, losses", _RESTORATION * voxels)],
             "recoupling": [drawn, Line("samples, renderings, losses", _RECOUPLING * voxels)],
         }
+        if self.anatomy.mixed:
+            drawing = _JOINING[self.plan.dimension] * voxels
+            joined = Line("finest resolution in float32", 2 * self.anatomy.joining() * voxels)
+            moments["anatomy, network"] = [*seen, joined, Line("samples and renderings", drawing)]
         passing = Line("restoration, frozen", (self.restoration.passing() + _FROZEN) * voxels)
         result: dict[str, Lines] = {}
-        for (stage, lines), count in zip(moments.items(), trained, strict=True):
+        for stage, lines in moments.items():
+            count = trained[stage.partition(",")[0]]
             held = self._held(count)
             cast = Line("weights in bfloat16", 2.0 * count if self.bytes == 2 else 0.0)
             result[stage] = (*held, cast, *lines)
