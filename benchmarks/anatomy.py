@@ -52,7 +52,7 @@ def _benchmark(args: argparse.Namespace) -> int:
     model = load_model(args.model)
     paths = sorted((args.data / "anatomies").glob("*.nii.gz"))
     code = json.loads((args.data / "anatomies" / "labels.json").read_bytes())["code_to_freesurfer_label"]
-    precision = precision_of(torch.device("cpu"))
+    precision = precision_of(torch.device("cpu"), model.plan.precision)
     scores: dict[str, list[list[float]]] = {"encoder": [], "restored from edges": []}
     for number in track(range(args.contrasts), "contrasts"):
         patch = _patch(paths[number % len(paths)], code, model.plan)
@@ -76,8 +76,7 @@ def _patch(path: Path, code: dict[str, int], plan: Plan) -> Patch:
         freesurfer[int(key)] = value
     named = freesurfer[labels.data.astype(np.int64)]
     native = np.stack([np.isin(named, numbers) for numbers in TISSUES.values()])
-    stride = 2 ** (len(plan.features) - 1)
-    grid = working_grid(labels.data.shape, labels.affine, plan.spacing_mm, native.any(0), plan.box, stride)
+    grid = working_grid(labels.data.shape, labels.affine, plan.spacing_mm, native.any(0), plan.box, plan.multiple)
     tissue = torch.from_numpy(grid.to_working(native.astype(np.float32), order=1))[None].clamp(0, 1)
     mask = tissue.sum(1, keepdim=True) > 0.5
     tissue = torch.where(mask, tissue / tissue.sum(1, keepdim=True).clamp(min=1e-3), 0.0)

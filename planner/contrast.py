@@ -18,7 +18,9 @@ PRIOR_FLOOR = 0.05
 OUTLIER_SHARE = 0.03
 LEAST_SD = 0.02
 FIELD_DEGREE = 3
-FIELD_STIFFNESS = 1e-3  # the field is then 1.2 to 1.5 times as strong as what N4 finds in T1w scans (four were compared)
+FIELD_STIFFNESS = (
+    1e-3  # the field is then 1.2 to 1.5 times as strong as what N4 finds in T1w scans (four were compared)
+)
 FIELD_RANGE = (0.2, 5.0)
 
 CLEAR_T1 = 0.16  # white over grey matter, as a share of the tissues' whole range; T1w with contrast agent: 0 to 0.28

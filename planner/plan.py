@@ -1,21 +1,28 @@
-"""The plan: every decision of a data set's configuration, validated, hashed and explained."""
+"""The plan file: every decision for a data set, validated, hashed and explained; and the plan of one configuration."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from anatomad.errors import PlanError
+from anatomad.errors import PlanError, UsageError
+from anatomad.planner.machine import Machine
 
-PLAN_VERSION: Literal[1] = 1
+PLAN_VERSION: Literal[2] = 2
 TISSUES = ("background", "csf", "grey matter", "white matter")
+GROUPS = 4  # of the networks' group normalisation: every width is a multiple
 
 Range = tuple[float, float]
+Shape = tuple[int, int, int]
 Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(gt=0)]
+Counts = tuple[Count, Count, Count]
+Precision = Literal["auto", "float32", "bfloat16"]
 
 
 class _Frozen(BaseModel):
@@ -23,11 +30,20 @@ class _Frozen(BaseModel):
 
 
 class Decision(_Frozen):
-    """One decision: its value and the sentence that says which numbers led to it."""
+    """One decision: its value, the figures that it came from, and the sentence that says how."""
 
     name: str
     value: str
     reason: str
+    numbers: dict[str, float] = {}
+
+
+class Override(_Frozen):
+    """A decision that was set by hand: what holds now, and what the rule had chosen."""
+
+    name: str
+    value: str
+    original: str
 
 
 class Randomisation(_Frozen):
@@ -58,54 +74,115 @@ class Corruption(_Frozen):
 class Stages(_Frozen):
     """Optimiser steps per stage, used when no time budget is given; a budget keeps their proportions."""
 
-    anatomy: Annotated[int, Field(gt=0)]
-    restoration: Annotated[int, Field(gt=0)]
-    recoupling: Annotated[int, Field(gt=0)]
+    anatomy: Count
+    restoration: Count
+    recoupling: Count
 
 
-class Plan(_Frozen):
-    """Configuration of one data set. Axes are those of the canonical (RAS) working grid."""
+class Memory(_Frozen):
+    """Predicted peaks in MB (10^6 bytes) of tensors: of a training step, and of the prediction of a scan."""
 
-    version: Literal[1] = PLAN_VERSION
+    training: Positive
+    prediction: Positive
+
+
+class _Shared(_Frozen):
+    """What all configurations of a data set have in common. Axes are those of the canonical (RAS) working grid."""
+
     dataset: str
     channel_names: dict[int, str]
-    dimension: Literal[2, 3]
     spacing_mm: tuple[Positive, Positive, Positive]
-    box: tuple[int, int, int] = Field(description="working volume in voxels; holds every training brain")
-    patch: tuple[int, int, int] = Field(
-        description="training patch in voxels; in 2D a slice (u, v, 1) across any of the three axes"
-    )
+    multiple: Counts = Field(description="every side of a working volume divides by it")
+    box: Counts = Field(description="working volume in voxels; holds every training brain")
     tissues: tuple[str, ...] = TISSUES
-    features: tuple[int, ...] = Field(min_length=2)
-    batch_size: Annotated[int, Field(gt=0)]
-    learning_rate: Positive
-    ema_decay: Annotated[float, Field(gt=0, lt=1)]
     prior_weight: Range = Field(description="weight of the anatomical-prior loss, at the start and the end")
     temperature: Range = Field(description="temperature of the differentiable one-hot, at the start and the end")
-    stages: Stages
     randomisation: Randomisation
     corruption: Corruption
-    smoothing_mm: tuple[float, ...] = Field(description="Gaussian FWHMs at which the residual is read")
-    folds: Annotated[int, Field(gt=0)]
+    smoothing_mm: tuple[float, ...] = Field(description="Gaussian FWHMs at which the residual is read", min_length=1)
+    folds: Count
     seed: int = 0
-    decisions: tuple[Decision, ...] = ()
 
     @model_validator(mode="after")
-    def _divisible(self) -> Plan:
-        stride = 2 ** (len(self.features) - 1)
-        for name, shape in (("box", self.box), ("patch", self.patch)):
-            for size in shape if name == "box" or self.dimension == 3 else shape[:2]:
-                if size % stride:
-                    raise ValueError(f"{name} {shape} must divide by {stride}, the network's total stride")
+    def _known_tissues(self) -> _Shared:
+        if self.tissues != TISSUES:
+            raise ValueError(
+                f"tissues are {', '.join(TISSUES)}: the prior that every training case has knows no others"
+            )
+        return self
+
+
+class _Network(_Frozen):
+    """What a configuration decides for itself: the networks, what they are shown, and how they learn."""
+
+    dimension: Literal[2, 3]
+    patch: Counts = Field(description="training patch in voxels; in 2D a slice (u, v, 1) across any of the three axes")
+    features: tuple[Count, ...] = Field(min_length=2, description="channels per resolution, finest first")
+    kernel_sizes: tuple[Counts, ...] = Field(min_length=2, description="convolution per resolution and axis, odd")
+    strides: tuple[Counts, ...] = Field(
+        min_length=2, description="voxels per voxel of the next finer resolution; the first is 1"
+    )
+    batch_size: Count
+    learning_rate: Positive
+    ema_decay: Annotated[float, Field(gt=0, lt=1)]
+    precision: Precision = Field(
+        description="of convolutions; auto: bfloat16 where the hardware multiplies it natively"
+    )
+    stages: Stages
+
+    def total_stride(self) -> Shape:
+        """Voxels per axis of the patch that make one at the coarsest resolution."""
+        x, y, z = (math.prod(axis) for axis in zip(*self.strides, strict=True))
+        return x, y, z
+
+    def divisor(self) -> Shape:
+        """What each side of a working volume must divide by: 2D networks look along every axis."""
+        total = self.total_stride()
+        return total if self.dimension == 3 else (max(total), max(total), max(total))
+
+    @model_validator(mode="after")
+    def _resolutions(self) -> _Network:
+        for name, rows in (("kernel_sizes", self.kernel_sizes), ("strides", self.strides)):
+            if len(rows) != len(self.features):
+                raise ValueError(f"{name} has {len(rows)} rows, features {len(self.features)}; each resolution has one")
+        if any(width % GROUPS for width in self.features):
+            raise ValueError(f"features {self.features} must be multiples of {GROUPS}, the groups of the normalisation")
+        if any(size % 2 == 0 for row in self.kernel_sizes for size in row):
+            raise ValueError(f"kernel_sizes {self.kernel_sizes} must be odd")
+        if self.strides[0] != (1, 1, 1):
+            raise ValueError(
+                f"strides begin with {self.strides[0]}; the finest resolution is that of the patch: 1, 1, 1"
+            )
         return self
 
     @model_validator(mode="after")
-    def _slices(self) -> Plan:
-        if self.dimension == 2 and (self.patch[2] != 1 or len(set(self.spacing_mm)) > 1):
+    def _patch_divides(self) -> _Network:
+        total = self.total_stride()
+        if any(side % step for side, step in zip(self.patch, total, strict=True)):
+            raise ValueError(f"patch {self.patch} must divide by {total}, the network's total stride")
+        if self.dimension == 2 and any(row[2] != 1 for row in (self.patch, *self.kernel_sizes, *self.strides)):
             raise ValueError(
-                f"a 2D configuration looks along all three axes: patch {self.patch} must be (u, v, 1) and spacing_mm "
-                f"{self.spacing_mm} the same along each"
+                f"a 2D configuration sees slices: the last number of patch {self.patch}, of strides and of "
+                "kernel_sizes must be 1"
             )
+        return self
+
+
+class Configuration(_Network):
+    """One way to learn from a data set, with the memory that it is predicted to need."""
+
+    memory_mb: Memory
+
+
+class Plan(_Shared, _Network):
+    """One configuration of a plan file with all that it shares with the others: what training and prediction need."""
+
+    version: Literal[2] = PLAN_VERSION
+    configuration: str
+
+    @model_validator(mode="after")
+    def _box_divides(self) -> Plan:
+        check_box(self, self.configuration, self)
         return self
 
     def digest(self) -> str:
@@ -113,16 +190,92 @@ class Plan(_Frozen):
         return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
 
 
-def read_plan(path: Path) -> Plan:
+class PlanFile(_Shared):
+    """``plan.json``: the configurations of a data set, what they share, for which machine, and why."""
+
+    version: Literal[2] = PLAN_VERSION
+    configurations: dict[str, Configuration] = Field(min_length=1)
+    machine: Machine
+    decisions: tuple[Decision, ...] = ()
+    overrides: tuple[Override, ...] = ()
+
+    @model_validator(mode="after")
+    def _boxes_divide(self) -> PlanFile:
+        for name, configuration in self.configurations.items():
+            check_box(self, name, configuration)
+        return self
+
+    @property
+    def default(self) -> str:
+        """Configuration that is meant when none is named: slices where there are any."""
+        return "2d" if "2d" in self.configurations else next(iter(self.configurations))
+
+    def configuration(self, name: str | None = None) -> Plan:
+        """The plan of one configuration.
+
+        Raises:
+            UsageError: no such configuration; lists those that exist.
+        """
+        chosen = name or self.default
+        if chosen not in self.configurations:
+            exists = ", ".join(self.configurations)
+            raise UsageError(f"{self.dataset} has no configuration {chosen!r}; its plan has {exists}")
+        shared = {key: getattr(self, key) for key in _Shared.model_fields}
+        own = {key: getattr(self.configurations[chosen], key) for key in _Network.model_fields}
+        return Plan(configuration=chosen, **shared, **own)
+
+    def model_name(self, fold: int, configuration: str | None = None) -> str:
+        """Folder of a fold's model among the results: ``fold0``, or ``fold0_3d`` beside another default."""
+        return f"fold{fold}" if configuration in (None, self.default) else f"fold{fold}_{configuration}"
+
+
+def check_box(shared: _Shared, name: str, network: _Network) -> None:
+    """Check that the working volume suits a network.
+
+    Raises:
+        ValueError: box or spacing contradict the configuration ``name``.
+    """
+    divisor = network.divisor()
+    if any(side % step for side, step in zip(shared.box, shared.multiple, strict=True)):
+        raise ValueError(f"box {shared.box} must divide by multiple {shared.multiple}")
+    if any(side % step for side, step in zip(shared.multiple, divisor, strict=True)):
+        raise ValueError(f"multiple {shared.multiple} must divide by {divisor}, the total stride of {name}")
+    if network.dimension == 2 and len(set(shared.spacing_mm)) > 1:
+        raise ValueError(
+            f"{name} looks along all three axes: spacing_mm {shared.spacing_mm} must be the same along each"
+        )
+
+
+def read_plan(path: Path) -> PlanFile:
     """Read and validate ``plan.json``.
 
     Raises:
-        PlanError: missing, not JSON, or a key that is unknown, absent or out of range (each named).
+        PlanError: missing, not JSON, of another version, or a key that is unknown, absent or out of range (each named).
     """
     try:
-        return Plan.model_validate_json(path.read_bytes())
+        data = path.read_bytes()
     except FileNotFoundError:
         raise PlanError(f"{path}: no plan here; make one with 'anatomad_plan -d DATASET'") from None
+    version = _version(data)
+    if version not in (None, PLAN_VERSION):
+        raise PlanError(
+            f"{path}: a plan of version {version}, this anatomad reads version {PLAN_VERSION}; delete it and run "
+            "'anatomad_plan' again (decisions that were edited go back in with --set KEY=VALUE)"
+        )
+    try:
+        return PlanFile.model_validate_json(data)
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'plan'}: {e['msg']}" for e in error.errors())
-        raise PlanError(f"{path}: {problems}; mend the file or run 'anatomad_plan' again") from None
+        raise PlanError(f"{path}: {problems_of(error)}; mend the file or run 'anatomad_plan' again") from None
+
+
+def problems_of(error: ValidationError) -> str:
+    """Every problem of a validation with its key."""
+    return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'plan'}: {e['msg']}" for e in error.errors())
+
+
+def _version(data: bytes) -> Any:
+    try:
+        found = json.loads(data)
+    except ValueError:
+        return None
+    return found.get("version") if isinstance(found, dict) else None

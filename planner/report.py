@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from anatomad.io.atomic import write_text
 from anatomad.planner.charts import bars, quantiles, stack
-from anatomad.planner.plan import Plan
+from anatomad.planner.plan import PlanFile
+from anatomad.planner.planning import decisions_of
 from anatomad.planner.records import CaseFingerprint, Fingerprint, Outlier
-from anatomad.planner.rules import decisions_of
 from anatomad.planner.thumbnails import Picture, Thumbnail, read_thumbnails
 
 MOST_ODD, MOST_TILES = 120, 160
@@ -43,7 +43,7 @@ pre { padding: .8rem 1rem; border: 1px solid var(--line); border-radius: 6px; ov
 def write_report(
     path: Path,
     fingerprint: Fingerprint,
-    plan: Plan,
+    plan: PlanFile,
     thumbnails: Path,
     memory: Sequence[tuple[str, int]] | None,
     budget: int | None,
@@ -70,7 +70,7 @@ def write_report(
     parts = [
         f"<h1>{escape(fingerprint.dataset)}</h1>",
         f'<p class="lead">{len(fingerprint.cases)} cases, {scans} scans; findings: {len(fingerprint.outliers)}; '
-        f"plan {plan.digest()[:12]}</p>",
+        f"plan {plan.configuration().digest()[:12]}</p>",
         *_charts(fingerprint),
         *_mosaic(fingerprint, thumbnails),
         *_decisions(plan),
@@ -171,7 +171,7 @@ def _png(colours: NDArray[np.uint8]) -> bytes:
     return buffer.getvalue()
 
 
-def _decisions(plan: Plan) -> list[str]:
+def _decisions(plan: PlanFile) -> list[str]:
     rows = (
         f"<tr><td>{escape(d.name)}</td><td>{escape(d.value)}</td><td>{escape(d.reason)}</td></tr>"
         for d in decisions_of(plan)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import random
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +15,7 @@ from anatomad.errors import DataError, UsageError
 
 LEAVE_ONE_OUT_BELOW = 10
 _BIDS_SUBJECT = re.compile(r"sub-[A-Za-z0-9]+")
+_SEPARATOR = re.compile(r"[_-]")
 _FOLD = re.compile(r"(?:fold[_-]?)?(\d+)", re.IGNORECASE)
 _Ids = Annotated[tuple[str, ...], Field(min_length=1)]
 
@@ -31,13 +32,15 @@ class Fold(BaseModel):
 _FOLDS = TypeAdapter(Annotated[list[Fold], Field(min_length=1)])
 
 
-def subject_of(case_id: str, participants: Iterable[str] = ()) -> str:
-    """Subject of a case: the longest listed participant that the id starts with, a BIDS ``sub-`` entity, or the id."""
-    fitting = [p for p in participants if case_id == p or case_id.startswith((f"{p}_", f"{p}-"))]
-    if fitting:
-        return max(fitting, key=len)
+def subject_of(case_id: str, participants: Collection[str] = ()) -> str:
+    """Subject of a case: the longest listed participant that the id starts with, a BIDS ``sub-`` entity, or the id.
+
+    Give many participants as a set.
+    """
+    ends = [len(case_id), *(match.start() for match in reversed(list(_SEPARATOR.finditer(case_id))))]
+    listed = next((case_id[:end] for end in ends if case_id[:end] in participants), None)
     bids = _BIDS_SUBJECT.match(case_id)
-    return bids[0] if bids else case_id
+    return listed or (bids[0] if bids else case_id)
 
 
 def read_participants(dataset: Path) -> tuple[str, ...]:
@@ -62,15 +65,28 @@ def number_of_folds(subjects: int, wanted: int = 5) -> int:
 
 
 def make_splits(
-    case_ids: Sequence[str], participants: Sequence[str] = (), wanted: int = 5, seed: int = 0
+    case_ids: Sequence[str],
+    participants: Sequence[str] = (),
+    wanted: int = 5,
+    seed: int = 0,
+    repeats: Sequence[Sequence[str]] = (),
 ) -> list[Fold]:
     """Draw folds by subject; repeated scans of a subject stay together, same input gives same folds.
 
     A single subject can only validate on itself, so that its one fold trains and validates on all its cases.
+
+    Args:
+        case_ids: Cases to share out.
+        participants: Ids of ``participants.tsv``.
+        wanted: Number of folds from ten subjects on.
+        seed: Of the order.
+        repeats: Groups of cases that show one person, whatever their names say.
     """
     subjects: dict[str, list[str]] = {}
+    known = frozenset(participants)
+    first = {case_id: min(group) for group in repeats for case_id in group}
     for case_id in sorted(case_ids):
-        subjects.setdefault(subject_of(case_id, participants), []).append(case_id)
+        subjects.setdefault(subject_of(first.get(case_id, case_id), known), []).append(case_id)
     if len(subjects) == 1:
         return [Fold(train=tuple(sorted(case_ids)), val=tuple(sorted(case_ids)))]
     order = sorted(subjects)

@@ -44,6 +44,13 @@ def add_folders(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_configuration(parser: argparse.ArgumentParser) -> None:
+    """Add ``-c``: configuration of the plan; None means its default."""
+    parser.add_argument(
+        "-c", "--configuration", metavar="NAME", help="configuration of the plan: 2d or 3d (default: 2d if it has that)"
+    )
+
+
 def add_workers(parser: argparse.ArgumentParser) -> None:
     """Add ``-j``: worker processes; None means by cores and free memory."""
     parser.add_argument(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import logging
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,8 @@ from anatomad.cli.common import add_folders, add_workers, make_parser, run_comma
 if TYPE_CHECKING:
     from anatomad.planner.dataset import RawDataset
     from anatomad.planner.fingerprint import Fingerprint
-    from anatomad.planner.plan import Plan
+    from anatomad.planner.machine import Machine
+    from anatomad.planner.plan import PlanFile
 
 _log = logging.getLogger(__name__)
 
@@ -39,6 +41,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     add_folders(parser)
     add_workers(parser)
+    parser.add_argument(
+        "--memory",
+        default="auto",
+        metavar="SIZE",
+        help="GPU memory to plan for, like 8GB, or cpu (default auto: what is free on the GPU, else as RAM)",
+    )
+    parser.add_argument(
+        "--time", metavar="TIME", help="time that training may take, such as 20m or 8h (default: steps)"
+    )
+    parser.add_argument(
+        "--set",
+        dest="settings",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="decide by hand, like configurations.2d.batch_size=4; repeat it for more",
+    )
     args = parser.parse_args(argv)
     return run_command(check if args.check else _plan, args)
 
@@ -57,40 +76,84 @@ def _plan(args: argparse.Namespace) -> int:
     workers = args.workers or default_workers()
     say(f"{dataset.name}: training cases: {count}, workers: {workers}; results go to {folder}")
 
+    wishes = _wishes(args)
     fingerprint, failures = take_fingerprint(dataset, folder, workers)
-    plan = _plan_of(dataset, fingerprint, folder / "plan.json")
+    plan = _plan_of(dataset, fingerprint, folder / "plan.json", wishes)
     _split(dataset, fingerprint, plan, folder / "splits.json")
     failures |= _fill_store(dataset, fingerprint, plan, folder / "store", workers)
 
     _show(plan)
-    return _finish(args, dataset, failures)
+    following = _next_command(args, dataset)
+    _write_page(fingerprint, plan, folder, following)
+    return _finish(args, failures, following)
 
 
-def _plan_of(dataset: RawDataset, fingerprint: Fingerprint, path: Path) -> Plan:
+@dataclass(frozen=True)
+class _Wishes:
+    """What the command line asks of a plan."""
+
+    memory: str
+    machine: Machine
+    settings: dict[str, str]
+
+
+def _wishes(args: argparse.Namespace) -> _Wishes:
+    from anatomad.errors import UsageError
+    from anatomad.planner.machine import find_machine
+    from anatomad.train.schedule import parse_time
+
+    settings: dict[str, str] = {}
+    for setting in args.settings:
+        name, equals, value = setting.partition("=")
+        if not equals or name in settings:
+            raise UsageError(f"--set {setting}: expected KEY=VALUE, each key once")
+        settings[name] = value
+    time_s = None if args.time in (None, "auto") else parse_time(args.time)
+    return _Wishes(args.memory, find_machine(args.memory, time_s), settings)
+
+
+def _check_kept(plan: PlanFile, path: Path, wishes: _Wishes) -> None:
+    """Check that an existing plan is what the command line asks for."""
+    from anatomad.errors import UsageError
+    from anatomad.planner.planning import holds
+
+    differ = [f"--set {name}={text}" for name, text in wishes.settings.items() if not holds(plan, name, text)]
+    there, wanted = plan.machine, wishes.machine
+    same_size = there.memory_gb == wanted.memory_gb or wishes.memory == "cpu"
+    if wishes.memory != "auto" and not (there.kind == wanted.kind and same_size):
+        differ.append(f"--memory {wishes.memory}")
+    if wanted.time_s not in (None, there.time_s):
+        differ.append(f"--time {wanted.time_s:g}s")
+    if differ:
+        raise UsageError(f"{path}: was made without {', '.join(differ)}; edit it, or delete it to plan afresh")
+
+
+def _plan_of(dataset: RawDataset, fingerprint: Fingerprint, path: Path, wishes: _Wishes) -> PlanFile:
     from anatomad.errors import PlanError
     from anatomad.io.atomic import write_json
     from anatomad.planner.plan import read_plan
-    from anatomad.planner.rules import make_plan
+    from anatomad.planner.planning import make_plan
     from anatomad.planner.splits import read_participants
 
     if path.exists():
         plan = read_plan(path)
         if plan.dataset != dataset.name:
             raise PlanError(f"{path}: made for {plan.dataset}, not {dataset.name}; delete it to plan afresh")
+        _check_kept(plan, path, wishes)
         _log.info("%s is kept as it is; delete it to plan afresh", path)
         return plan
-    plan = make_plan(fingerprint, read_participants(dataset.path))
+    plan = make_plan(fingerprint, wishes.machine, read_participants(dataset.path), wishes.settings)
     write_json(path, plan.model_dump(mode="json"))
     return plan
 
 
-def _split(dataset: RawDataset, fingerprint: Fingerprint, plan: Plan, path: Path) -> None:
+def _split(dataset: RawDataset, fingerprint: Fingerprint, plan: PlanFile, path: Path) -> None:
     from anatomad.io.atomic import write_json
     from anatomad.planner.splits import make_splits, read_participants, read_splits
 
     usable = {case.id for case in fingerprint.cases}
     if not path.exists():
-        folds = make_splits(sorted(usable), read_participants(dataset.path), plan.folds, plan.seed)
+        folds = make_splits(sorted(usable), read_participants(dataset.path), plan.folds, plan.seed, fingerprint.repeats)
         write_json(path, [fold.model_dump(mode="json") for fold in folds])
         return
     listed = {case_id for fold in read_splits(path) for case_id in (*fold.train, *fold.val)}
@@ -100,14 +163,14 @@ def _split(dataset: RawDataset, fingerprint: Fingerprint, plan: Plan, path: Path
 
 
 def _fill_store(
-    dataset: RawDataset, fingerprint: Fingerprint, plan: Plan, store: Path, workers: int
+    dataset: RawDataset, fingerprint: Fingerprint, plan: PlanFile, store: Path, workers: int
 ) -> Mapping[str, Exception]:
     from anatomad.parallel import run_jobs
     from anatomad.preprocess.store import preprocess_case
 
     store.mkdir(exist_ok=True)
     usable = {case.id for case in fingerprint.cases}
-    jobs = {case.id: (case, plan, store) for case in dataset.training_cases() if case.id in usable}
+    jobs = {case.id: (case, plan.configuration(), store) for case in dataset.training_cases() if case.id in usable}
     done, failures = run_jobs(preprocess_case, jobs, workers, "store")
     for name, sidecar in done.items():
         for warning in sidecar.get("warnings", ()):
@@ -115,13 +178,15 @@ def _fill_store(
     return failures
 
 
-def _show(plan: Plan) -> None:
+def _show(plan: PlanFile) -> None:
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    from anatomad.planner.rules import decisions_of
+    from anatomad.planner.planning import decisions_of
 
-    table = Table("decision", "value", "why", title=f"Plan of {plan.dataset}", title_justify="left")
+    table = Table(
+        Column("decision", no_wrap=True), "value", "why", title=f"Plan of {plan.dataset}", title_justify="left"
+    )
     for decision in decisions_of(plan):
         table.add_row(decision.name, decision.value, decision.reason)
     console = Console(highlight=False, markup=False)
@@ -129,15 +194,32 @@ def _show(plan: Plan) -> None:
     console.print(table)
 
 
-def _finish(args: argparse.Namespace, dataset: RawDataset, failures: Mapping[str, Exception]) -> int:
+def _next_command(args: argparse.Namespace, dataset: RawDataset) -> str:
+    folders = "".join(f" {key} {value}" for key, value in (("--root", args.root), ("--work", args.work)) if value)
+    return f"anatomad_train {dataset.number:03d} fold0{folders}"
+
+
+def _write_page(fingerprint: Fingerprint, plan: PlanFile, folder: Path, following: str) -> None:
+    from anatomad.planner.memory import fullest, usable
+    from anatomad.planner.report import write_report
+
+    if not fingerprint.cases:
+        return
+    path = folder / "plan.html"
+    lines = fullest(plan.configuration(), plan.machine)
+    budget = int(usable(plan.machine))
+    write_report(path, fingerprint, plan, folder / "fingerprint", lines, budget, following)
+    say(f"look at it: {path}")
+
+
+def _finish(args: argparse.Namespace, failures: Mapping[str, Exception], following: str) -> int:
     for name, error in failures.items():
         _log.error("case %s cannot be used: %s", name, error, exc_info=error if args.debug else None)
     if failures:
         _log.error(
             "cases that could not be used: %d; mend or remove them, then run the same command again", len(failures)
         )
-    folders = "".join(f" {key} {value}" for key, value in (("--root", args.root), ("--work", args.work)) if value)
-    say(f"next: anatomad_train {dataset.number:03d} fold0{folders}")
+    say(f"next: {following}")
     return 3 if failures else 0
 
 

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from anatomad.cli.common import add_folders, make_parser, run_command, say
+from anatomad.cli.common import add_configuration, add_folders, make_parser, run_command, say
 
 _log = logging.getLogger(__name__)
 
@@ -28,6 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     source.add_argument("-d", "--dataset", help="use the model trained on this data set")
     source.add_argument("-m", "--model", type=Path, help="use the model in this folder")
     parser.add_argument("--fold", default="0", help="fold of the model with -d (default: 0)")
+    add_configuration(parser)
     parser.add_argument("--each", action="store_true", help="treat every file as a case of its own")
     parser.add_argument(
         "--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: a GPU if there is one"
@@ -66,4 +67,7 @@ def _model_folder(args: argparse.Namespace) -> Path:
     if args.dataset is None:
         raise UsageError("which model? Name its data set with -d 001, or its folder with -m FOLDER")
     folder = dataset_folder(find_dataset(args.dataset, args.root), args.work)
-    return folder / f"fold{parse_fold(args.fold, read_plan(folder / 'plan.json').folds)}"
+    plan = read_plan(folder / "plan.json")
+    return folder / plan.model_name(
+        parse_fold(args.fold, plan.folds), plan.configuration(args.configuration).configuration
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from anatomad.cli.common import add_folders, make_parser, run_command, say
+from anatomad.cli.common import add_configuration, add_folders, make_parser, run_command, say
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -17,11 +17,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("dataset", help="data set: 1, 001, Dataset001, its full name, or its path")
     parser.add_argument("fold", help="fold: 0 or fold0")
+    add_configuration(parser)
     add_folders(parser)
     parser.add_argument(
         "--time",
         metavar="TIME",
-        help="time to fit the training to, such as 90s, 20m or 1h30m (default: steps of the plan)",
+        help="time to fit the training to, such as 90s, 20m or 1h30m (default: time or steps of the plan)",
     )
     parser.add_argument(
         "--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: a GPU if there is one"
@@ -35,10 +36,11 @@ def _train(args: argparse.Namespace) -> int:
     from anatomad.planner.splits import parse_fold, read_splits
     from anatomad.train.schedule import parse_time
 
-    budget = None if args.time is None else parse_time(args.time)
+    budget_s = None if args.time is None else parse_time(args.time)
     dataset = find_dataset(args.dataset, args.root)
     folder = dataset_folder(dataset, args.work)
-    plan = read_plan(folder / "plan.json")
+    planned = read_plan(folder / "plan.json")
+    plan = planned.configuration(args.configuration)
     folds = read_splits(folder / "splits.json")
     number = parse_fold(args.fold, len(folds))
 
@@ -48,14 +50,15 @@ def _train(args: argparse.Namespace) -> int:
     from anatomad.train.job import Job, finished_model
     from anatomad.train.loop import train_fold
 
-    fold, target = folds[number], folder / f"fold{number}"
-    job = Job(plan, fold, folder / "store", target, choose_device(args.device), budget)
+    fold, target = folds[number], folder / planned.model_name(number, plan.configuration)
+    budget_s = planned.machine.time_s if budget_s is None else budget_s
+    job = Job(plan, fold, folder / "store", target, choose_device(args.device), budget_s)
     if finished_model(target) is None:
-        say(f"{dataset.name} fold{number}: {len(fold.train)} cases train, {len(fold.val)} validate; model in {target}")
+        say(f"{dataset.name} {target.name}: {len(fold.train)} cases train, {len(fold.val)} validate; model in {target}")
         make_folder(target)
         train_fold(job, calibrate_fold)
     description = finished_model(target) or {}
-    say(f"{dataset.name} fold{number} is finished: {target}")
+    say(f"{dataset.name} {target.name} is finished: {target}")
     if description.get("plan_sha256") != plan.digest():
         say("it was trained under another plan than the present plan.json; delete its folder to train anew")
     say(f"next: anatomad_predict -i SCANS -o OUT -m {target}")

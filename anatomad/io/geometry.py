@@ -109,7 +109,7 @@ def working_grid(
     spacing_mm: tuple[float, float, float],
     mask: NDArray[np.bool_] | None = None,
     box: Triple | None = None,
-    multiple: int = 1,
+    multiple: Triple = (1, 1, 1),
 ) -> WorkingGrid:
     """Place a working grid over a native one.
 
@@ -120,7 +120,7 @@ def working_grid(
         mask: native brain mask; without it the whole image counts as brain.
         box: working shape, in whose centre the brain is put; an axis where the brain does not fit grows to the next
             ``multiple``. Without it: the brain and a margin of 2 working voxels (none without a mask).
-        multiple: by which every axis of a box that is found or grown divides.
+        multiple: by which the sides of a box that is found or grown divide.
 
     Raises:
         BrainMaskError: an empty mask.
@@ -132,7 +132,7 @@ def working_grid(
     sizes, starts = [], []
     for axis, (first, last) in enumerate(bounds):
         need = last - first + 1 + 2 * margin
-        size = box[axis] if box is not None and box[axis] >= need else -(-need // multiple) * multiple
+        size = box[axis] if box is not None and box[axis] >= need else -(-need // multiple[axis]) * multiple[axis]
         sizes.append(size)
         starts.append(first - margin - (size - need) // 2)
     shape, origin = (sizes[0], sizes[1], sizes[2]), (starts[0], starts[1], starts[2])

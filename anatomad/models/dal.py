@@ -12,7 +12,7 @@ from anatomad.kernels import edges, label_map, one_hot_argmax
 from anatomad.models.imaging import ImagingEncoder, RecouplingDecoder, tissue_quantiles
 from anatomad.models.slicing import sliced
 from anatomad.models.tiling import tiled
-from anatomad.models.unet import UNet
+from anatomad.models.unet import Layout, UNet
 from anatomad.planner.plan import Plan
 
 
@@ -28,8 +28,9 @@ class DisentangledAnatomy(nn.Module):
         super().__init__()
         tissues, axes = len(plan.tissues), plan.dimension
         self.dimension, self.spacing = axes, plan.spacing_mm
-        self.anatomy = UNet(4, tissues, plan.features, axes)
-        self.restoration = UNet(axes + 3, tissues, plan.features, axes)
+        layout = Layout(axes, plan.features, plan.kernel_sizes, plan.strides)
+        self.anatomy = UNet(4, tissues, layout)
+        self.restoration = UNet(axes + 3, tissues, layout)
         self.imaging = ImagingEncoder(tissues)
         self.recoupling = RecouplingDecoder(tissues, axes)
         self.tissues = tissues

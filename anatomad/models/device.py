@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-from pathlib import Path
-
 import torch
 
 from anatomad.errors import UsageError
-
-_CPUINFO = Path("/proc/cpuinfo")
+from anatomad.planner.machine import native_bfloat16
+from anatomad.planner.plan import Precision
 
 
 def choose_device(name: str) -> torch.device:
@@ -24,15 +21,13 @@ def choose_device(name: str) -> torch.device:
     return torch.device("cuda" if name != "cpu" and available else "cpu")
 
 
-def precision_of(device: torch.device) -> str:
-    """``bfloat16`` where the hardware multiplies it natively, else ``float32``."""
+def precision_of(device: torch.device, wanted: Precision = "auto") -> str:
+    """The precision ``wanted``; ``auto`` is ``bfloat16`` where hardware multiplies it natively, else ``float32``."""
+    if wanted != "auto":
+        return wanted
     if device.type == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
-    flags: set[str] = set()
-    with contextlib.suppress(OSError):
-        lines = _CPUINFO.read_text(encoding="utf-8", errors="replace").splitlines()
-        flags = set(next((line.split() for line in lines if line.startswith("flags")), []))
-    return "bfloat16" if flags & {"amx_bf16", "avx512_bf16"} else "float32"
+    return "bfloat16" if native_bfloat16() else "float32"
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:

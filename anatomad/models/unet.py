@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from anatomad.planner.plan import GROUPS, Shape
 
 
 def convolution(dimension: int) -> type[nn.Conv2d | nn.Conv3d]:
@@ -12,43 +17,58 @@ def convolution(dimension: int) -> type[nn.Conv2d | nn.Conv3d]:
     return nn.Conv3d if dimension == 3 else nn.Conv2d
 
 
-class ConvBlock(nn.Sequential):
-    """Two 3x3(x3) convolutions, each with group normalisation and SiLU."""
+@dataclass(frozen=True)
+class Layout:
+    """Form of a U-Net, as a plan has it; one row per resolution, finest first.
 
-    def __init__(self, inputs: int, outputs: int, dimension: int, groups: int = 4) -> None:
-        conv = convolution(dimension)
+    Attributes:
+        dimension: 3, or 2 to treat every slice along the last axis on its own.
+        features: Channels.
+        kernel_sizes: Odd, per axis; in 2D the last is not used.
+        strides: Voxels per voxel of the next finer resolution, per axis; the first row is 1, 1, 1.
+    """
+
+    dimension: int
+    features: tuple[int, ...]
+    kernel_sizes: tuple[Shape, ...]
+    strides: tuple[Shape, ...]
+
+
+class ConvBlock(nn.Sequential):
+    """Two convolutions, each with group normalisation and SiLU."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: tuple[int, ...]) -> None:
+        conv: Callable[..., nn.Module] = convolution(len(kernel))
+        padding = tuple(size // 2 for size in kernel)
         super().__init__(
-            conv(inputs, outputs, 3, padding=1, bias=False),
-            nn.GroupNorm(groups, outputs),
+            conv(inputs, outputs, kernel, padding=padding, bias=False),
+            nn.GroupNorm(GROUPS, outputs),
             nn.SiLU(),
-            conv(outputs, outputs, 3, padding=1, bias=False),
-            nn.GroupNorm(groups, outputs),
+            conv(outputs, outputs, kernel, padding=padding, bias=False),
+            nn.GroupNorm(GROUPS, outputs),
             nn.SiLU(),
         )
 
 
 class UNet(nn.Module):
-    """U-Net over volumes (Ronneberger et al., MICCAI 2015).
+    """U-Net over volumes (Ronneberger et al., MICCAI 2015), anisotropic where its layout is.
 
-    Args:
-        inputs: Input channels.
-        outputs: Output channels.
-        features: Channels per resolution, finest first.
-        dimension: 3, or 2 to treat every slice along the last axis on its own.
-
-    Maps [batch, inputs, x, y, z] to [batch, outputs, x, y, z]; convolved axes divide by ``2 ** (len(features) - 1)``.
+    Maps [batch, inputs, x, y, z] to [batch, outputs, x, y, z]; convolved axes divide by the product of their strides.
     """
 
-    def __init__(self, inputs: int, outputs: int, features: tuple[int, ...], dimension: int) -> None:
+    def __init__(self, inputs: int, outputs: int, layout: Layout) -> None:
         super().__init__()
-        self.dimension = dimension
+        self.dimension, features = layout.dimension, layout.features
+        kernels = [size[: self.dimension] for size in layout.kernel_sizes]
+        self.strides = [step[: self.dimension] for step in layout.strides]
         self.down = nn.ModuleList(
-            ConvBlock(i, o, dimension) for i, o in zip((inputs, *features[:-1]), features, strict=True)
+            ConvBlock(i, o, kernel) for i, o, kernel in zip((inputs, *features[:-1]), features, kernels, strict=True)
         )
         self.up = nn.ModuleList(
-            ConvBlock(low + high, high, dimension) for low, high in zip(features[:0:-1], features[-2::-1], strict=True)
+            ConvBlock(low + high, high, kernel)
+            for low, high, kernel in zip(features[:0:-1], features[-2::-1], kernels[-2::-1], strict=True)
         )
-        self.head = convolution(dimension)(features[0], outputs, 1)
+        self.head = convolution(self.dimension)(features[0], outputs, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [batch, inputs, x, y, z] to [batch, outputs, x, y, z]."""
@@ -61,10 +81,11 @@ class UNet(nn.Module):
     def _convolve(self, x: Tensor) -> Tensor:
         skips: list[Tensor] = []
         pool = F.max_pool3d if self.dimension == 3 else F.max_pool2d
-        for block in self.down:
-            x = block(pool(x, 2) if skips else x)
+        for block, step in zip(self.down, self.strides, strict=True):
+            x = block(pool(x, step) if skips else x)
             skips.append(x)
-        for block, skip in zip(self.up, skips[-2::-1], strict=True):
-            x = block(torch.cat([F.interpolate(x, scale_factor=2.0, mode="nearest"), skip], 1))
+        for block, skip, step in zip(self.up, skips[-2::-1], self.strides[:0:-1], strict=True):
+            wider = [float(size) for size in step]
+            x = block(torch.cat([F.interpolate(x, scale_factor=wider, mode="nearest"), skip], 1))
         result: Tensor = self.head(x)
         return result

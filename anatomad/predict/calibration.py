@@ -84,7 +84,7 @@ def calibrate_fold(
         validation: Healthy cases of the fold's validation part, at least one.
         device: Where to compute.
     """
-    precision = precision_of(device)
+    precision = precision_of(device, plan.precision)
     trials = [*healthy_trials(plan, validation, device), *lesion_trials(plan, validation, device)]
     parts: list[tuple[Trial, Decomposition]] = []
     readings: list[Readings] = []

@@ -104,10 +104,10 @@ def predict_case(case: Case, model: Model, out: Path) -> dict[str, Any]:
 
 def _view(image: Image, brain: BrainMask, model: Model) -> View:
     plan = model.plan
-    scan = prepare_scan(image, plan.spacing_mm, plan.box, 2 ** (len(plan.features) - 1), brain)
+    scan = prepare_scan(image, plan.spacing_mm, plan.box, plan.multiple, brain)
     device = next(model.networks.parameters()).device
     tensors = (torch.from_numpy(scan.image).to(device), torch.from_numpy(scan.mask).to(device))
-    parts = decompose(model.networks, *tensors, precision_of(device))
+    parts = decompose(model.networks, *tensors, precision_of(device, plan.precision))
     score = model.calibration.score.of(parts, plan.spacing_mm).cpu().numpy()
     working = model.calibration.minus_log10_p(score)
     native = np.maximum(scan.grid.to_native(working, order=1), 0) * brain.mask

@@ -43,7 +43,7 @@ def prepare_scan(
     image: Image,
     spacing_mm: tuple[float, float, float],
     box: tuple[int, int, int] | None = None,
-    multiple: int = 1,
+    multiple: tuple[int, int, int] = (1, 1, 1),
     given_mask: NDArray[np.bool_] | BrainMask | None = None,
     bias_correct: bool = False,
 ) -> Scan:
@@ -53,7 +53,7 @@ def prepare_scan(
         image: the scan as read, native grid.
         spacing_mm: working spacing in canonical (RAS) axis order.
         box: working shape in voxels; grows when the brain does not fit; ``None``: the brain's bounding box.
-        multiple: every side of the box is a multiple of this.
+        multiple: the sides of a box that is found or grown are multiples of these.
         given_mask: (x, y, z) brain on the native grid, or a ``BrainMask`` found earlier (another channel of the case).
         bias_correct: apply N4 on the working grid; only for scans known to be healthy.
 

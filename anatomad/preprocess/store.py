@@ -62,7 +62,7 @@ def preprocessing_digest(plan: Plan) -> str:
         "version": STORE_VERSION,
         "spacing_mm": plan.spacing_mm,
         "box": plan.box,
-        "multiple": _multiple(plan),
+        "multiple": plan.multiple,
         "tissues": plan.tissues,
         "channel_names": {str(number): name for number, name in sorted(plan.channel_names.items())},
     }
@@ -99,8 +99,7 @@ def preprocess_case(case: Case, plan: Plan, folder: Path) -> dict[str, Any]:
     check_one_grid(case.id, images.values())
     brain = case_brain(images.values())
     scans = {
-        number: prepare_scan(image, plan.spacing_mm, plan.box, _multiple(plan), brain)
-        for number, image in images.items()
+        number: prepare_scan(image, plan.spacing_mm, plan.box, plan.multiple, brain) for number, image in images.items()
     }
     tissue = _tissue(scans[_anatomical_channel(plan, list(scans))], plan)
     sidecar = _sidecar(expected, scans)
@@ -180,10 +179,6 @@ def case_brain(images: Iterable[Image]) -> BrainMask:
     if first is None:
         raise DataError("a case without channels has no brain; give at least one image")
     return first
-
-
-def _multiple(plan: Plan) -> int:
-    return int(2 ** (len(plan.features) - 1))
 
 
 def _anatomical_channel(plan: Plan, available: list[int]) -> int:

@@ -67,7 +67,7 @@ def train_fold(job: Job, calibrate: Calibrate) -> bool:
 class _Run:
     def __init__(self, job: Job, lease: Lease, began: float) -> None:
         self.job, self._lease = job, lease
-        self._precision = precision_of(job.device)
+        self._precision = precision_of(job.device, job.plan.precision)
         self._cases = CaseSource(job.store, job.fold.train)
         self._validation = CaseSource(job.store, job.fold.val)
         self._checkpoints = job.folder / "checkpoints"

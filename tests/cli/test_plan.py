@@ -64,12 +64,12 @@ def test_edited_files_are_kept_and_checked(raw: Path, tmp_path: Path, capsys: py
     assert main(arguments) == 0
     path = tmp_path / "Dataset001_Demo" / "plan.json"
     plan = json.loads(path.read_text())
-    chosen = plan["stages"]["anatomy"]
-    plan["stages"]["anatomy"] = chosen + 77
+    chosen = plan["configurations"]["3d"]["batch_size"]
+    plan["configurations"]["3d"]["batch_size"] = chosen + 76
     path.write_text(json.dumps(plan))
     assert main(arguments) == 0
     shown = capsys.readouterr()
-    assert f"set by hand; the rule chose {chosen}" in shown.out
+    assert f"set by hand; was {chosen}" in shown.out
     assert json.loads(path.read_text()) == plan
 
     path.write_text(json.dumps(plan | {"dataset": "Dataset009_Other"}))
@@ -86,3 +86,43 @@ def test_usage_errors(raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     empty = make_dataset(tmp_path / "raw", "Dataset002_Empty")
     assert main(["-d", str(empty), "--work", str(tmp_path)]) == 3
     assert "no training scan" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_settings_machine_and_time(raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (raw / "imagesTr" / "b_0000.nii.gz").unlink()
+    common = ["-d", str(raw), "--work", str(tmp_path), "-j", "1"]
+    arguments = [*common, "--memory", "8GB", "--time", "20m", "--set", "configurations.3d.batch_size=2"]
+    assert main(arguments) == 0
+    assert "set by --set; the rule chose " in " ".join(capsys.readouterr().out.split())
+    path = tmp_path / "Dataset001_Demo" / "plan.json"
+    plan = json.loads(path.read_text())
+    assert plan["machine"] == {"kind": "gpu", "memory_gb": 8.0, "precision": "bfloat16", "time_s": 1200.0}
+    assert plan["configurations"]["3d"]["batch_size"] == 2
+    assert [each["name"] for each in plan["overrides"]] == ["configurations.3d.batch_size"]
+
+    assert main(arguments) == 0  # the same command goes on
+    assert main(common) == 0  # and so does one that asks for nothing
+    capsys.readouterr()
+    others = ["--memory", "9GB", "--time", "30m", "--set", "configurations.3d.batch_size=3"]
+    assert main([*common, *others]) == 2
+    told = "--set configurations.3d.batch_size=3, --memory 9GB, --time 1800s; edit it, or delete it to plan afresh"
+    assert f"{path}: was made without {told}" in capsys.readouterr().err
+    assert json.loads(path.read_text()) == plan
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--set", "seed"], "--set seed: expected KEY=VALUE, each key once"),
+        (["--set", "seed=1", "--set", "seed=2"], "--set seed=2: expected KEY=VALUE, each key once"),
+        (["--memory", "much"], "--memory 'much': expected auto, cpu, or the memory of a GPU like 8GB"),
+        (["--time", "20"], "'20' is no time"),
+    ],
+)
+def test_wishes_that_cannot_be_read(
+    raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
+) -> None:
+    assert main(["-d", str(raw), "--work", str(tmp_path), *arguments]) == 2
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "Dataset001_Demo" / "fingerprint.json").exists()

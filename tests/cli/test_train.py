@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from anatomad.cli.train import main
-from tests.train.fold import no_calibration, write_dataset
+from tests.train.fold import no_calibration, tiny_plan, write_dataset
 from tests.train.test_resume import stop_at
 
 
@@ -55,6 +55,26 @@ def test_fits_a_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     header = json.loads((folder / "fold0" / "log.jsonl").read_text().splitlines()[0])
     assert header["steps"] == {"anatomy": 10, "restoration": 10, "recoupling": 10}
     assert header["seconds_per_step"].keys() == header["steps"].keys()
+
+
+def test_each_configuration_has_its_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_dataset(tmp_path, tiny_plan(dimension=2), tiny_plan())
+    for arguments, name, configuration in ((["-c", "3d"], "fold0_3d", "3d"), ([], "fold0", "2d")):
+        assert main(["1", "0", "--root", str(tmp_path), "--time", "0.01s", "--device", "cpu", *arguments]) == 0
+        assert f"{name} is finished: {folder / name}\n" in capsys.readouterr().out
+        model = json.loads((folder / name / "model.json").read_text())
+        assert (model["fold"], model["plan"]["configuration"]) == (name, configuration)
+    assert main(["1", "0", "--root", str(tmp_path), "-c", "4d"]) == 2
+    assert "no configuration '4d'; its plan has 2d, 3d" in capsys.readouterr().err
+
+
+def test_the_time_of_the_plan_holds_unless_another_is_given(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_dataset(tmp_path)
+    plan = json.loads((folder / "plan.json").read_text())
+    plan["machine"]["time_s"] = 0.01
+    (folder / "plan.json").write_text(json.dumps(plan))
+    assert main(["1", "0", "--root", str(tmp_path), "--device", "cpu"]) == 0
+    assert "--time 0.01 s is too little to train" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def test_a_blob_keeps_its_place(
     affine = make_affine(ALL[orientation], native_spacing, angles)
     centre = np.array([13, 9, 6])
     native = blob(SHAPE, tuple(centre), tuple(3 / s for s in native_spacing))
-    grid = working_grid(SHAPE, affine, spacing, multiple=4)
+    grid = working_grid(SHAPE, affine, spacing, multiple=(4, 4, 4))
     working = grid.to_working(native, 1)
     weights = np.maximum(working - 0.2, 0)
     mean = np.array([np.average(axis, weights=weights) for axis in np.indices(working.shape)])
@@ -58,7 +58,7 @@ def test_equal_spacing_loses_nothing(orientation: int) -> None:
     affine = make_affine(ALL[orientation], (1, 1, 2), (5, 5, 5))
     data = volume(SHAPE, "f4")
     canonical_spacing = tuple(np.linalg.norm(to_canonical(data, affine)[1][:3, :3], axis=0))
-    grid = working_grid(SHAPE, affine, canonical_spacing, multiple=8)
+    grid = working_grid(SHAPE, affine, canonical_spacing, multiple=(8, 8, 8))
     for order in (0, 1):
         back = grid.to_native(grid.to_working(data, order), order)
         np.testing.assert_allclose(back, data, atol=1e-3)
@@ -137,7 +137,7 @@ class TestBox:
     def inside(self, box: tuple[int, int, int] | None, multiple: int) -> tuple[int, int, int]:
         """Every native mask voxel is held by the box, at any size asked for; returns the box."""
         mask = self.mask()
-        grid = working_grid(mask.shape, self.AFFINE, (2, 2, 2), mask=mask, box=box, multiple=multiple)
+        grid = working_grid(mask.shape, self.AFFINE, (2, 2, 2), mask=mask, box=box, multiple=(multiple,) * 3)
         held = grid.to_native(np.ones(grid.box, bool), 0)
         assert held[mask].all()
         edges = grid.to_working(mask, 0)

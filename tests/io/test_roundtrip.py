@@ -38,7 +38,7 @@ def test_every_orientation(tmp_path: Path, number: int, orientation: np.ndarray)
             descrip=b"made by a test",
         )
         image = read_image(source)
-        grid = working_grid(image.shape, image.affine, (1.5, 1.5, 1.5), multiple=8)
+        grid = working_grid(image.shape, image.affine, (1.5, 1.5, 1.5), multiple=(8, 8, 8))
         result = grid.to_native(grid.to_working(native, 1), 1)
         write_image(tmp_path / "out.nii.gz", result, image)
         again, other = read_image(tmp_path / "out.nii.gz"), nib.load(tmp_path / "out.nii.gz")

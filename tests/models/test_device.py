@@ -5,6 +5,7 @@ import torch
 
 from anatomad.errors import UsageError
 from anatomad.models import device
+from anatomad.planner import machine
 
 
 def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -23,11 +24,12 @@ def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_half_precision_only_where_the_processor_has_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: str | None, precision: str
 ) -> None:
-    monkeypatch.setattr(device, "_CPUINFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(machine, "_CPUINFO", tmp_path / "cpuinfo")
     if flags is not None:
         (tmp_path / "cpuinfo").write_text(f"processor : 0\nflags\t\t: {flags}\n")
     cpu = torch.device("cpu")
     assert device.precision_of(cpu) == precision
+    assert device.precision_of(cpu, "float32") == "float32"
     with device.autocast(cpu, precision):
         product = torch.ones(2, 2) @ torch.ones(2, 2)
     assert product.dtype == getattr(torch, precision)

@@ -1,12 +1,17 @@
 import pytest
 import torch
 
-from anatomad.models.unet import UNet
+from anatomad.models.unet import Layout, UNet
+
+
+def layout(dimension: int, features: tuple[int, ...]) -> Layout:
+    kernel, stride = ((3, 3, 3), (2, 2, 2)) if dimension == 3 else ((3, 3, 1), (2, 2, 1))
+    return Layout(dimension, features, (kernel,) * len(features), ((1, 1, 1), *(stride,) * (len(features) - 1)))
 
 
 def make(dimension: int, features: tuple[int, ...] = (4, 8)) -> UNet:
     torch.manual_seed(0)
-    return UNet(2, 3, features, dimension).eval()
+    return UNet(2, 3, layout(dimension, features)).eval()
 
 
 def test_2d_slices_are_on_their_own() -> None:

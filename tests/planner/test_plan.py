@@ -4,15 +4,17 @@ from typing import Any
 
 import pytest
 
-from anatomad.errors import PlanError
-from anatomad.planner.plan import read_plan
-from anatomad.planner.rules import make_plan
+from anatomad.errors import PlanError, UsageError
+from anatomad.planner.plan import PlanFile, read_plan
+from anatomad.planner.planning import make_plan
+from anatomad.preprocess.store import preprocessing_digest
+from tests.planner.test_planning import CPU
 from tests.planner.test_rules import fingerprint, image
 
 
 @pytest.fixture
 def values() -> dict[str, Any]:
-    dumped: dict[str, Any] = make_plan(fingerprint(image())).model_dump(mode="json")
+    dumped: dict[str, Any] = make_plan(fingerprint(image()), CPU).model_dump(mode="json")
     return dumped
 
 
@@ -23,27 +25,72 @@ def write(tmp_path: Path, values: dict[str, Any]) -> Path:
 
 
 def test_round_trip_keeps_the_digest(tmp_path: Path, values: dict[str, Any]) -> None:
-    plan = make_plan(fingerprint(image()))
+    plan = make_plan(fingerprint(image()), CPU)
     read = read_plan(write(tmp_path, values))
     assert read == plan
-    assert read.digest() == plan.digest()
+    assert read.configuration("3d").digest() == plan.configuration("3d").digest()
+
+
+def changed(values: dict[str, Any], path: str, value: object) -> dict[str, Any]:
+    *groups, key = path.split(".")
+    result: dict[str, Any] = json.loads(json.dumps(values))
+    place = result
+    for group in groups:
+        place = place[group]
+    if value is None:
+        del place[key]
+    else:
+        place[key] = value
+    return result
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("path", "value", "message"),
     [
-        ({"patchsize": 3}, "patchsize: Extra inputs"),
-        ({"batch_size": 0}, "batch_size: .*greater than 0"),
-        ({"spacing_mm": [2, 2]}, r"spacing_mm\.2: Field required"),
-        ({"box": [81, 96, 80]}, r"box \(81, 96, 80\) must divide by 8"),
-        ({"version": 2}, "version"),
-        ({"ema_decay": 1}, "ema_decay"),
-        ({"stages": {"anatomy": 1, "restoration": 1}}, r"stages\.recoupling: Field required"),
+        ("patchsize", 3, "patchsize: Extra inputs"),
+        ("configurations.2d.batch_size", 0, r"configurations\.2d\.batch_size: .*greater than 0"),
+        ("spacing_mm", [2, 2], r"spacing_mm\.2: Field required"),
+        ("spacing_mm", [2, 2, 4], r"2d looks along all three axes: spacing_mm \(2.0, 2.0, 4.0\)"),
+        ("box", [81, 96, 80], r"box \(81, 96, 80\) must divide by multiple \(8, 8, 8\)"),
+        ("multiple", [4, 8, 8], r"multiple \(4, 8, 8\) must divide by \(8, 8, 8\), the total stride of 2d"),
+        ("configurations.3d.patch", [20, 16, 16], r"patch \(20, 16, 16\) must divide by \(8, 8, 8\)"),
+        ("configurations.2d.patch", [96, 96, 8], "a 2D configuration sees slices"),
+        ("configurations.2d.features", [16, 32], "strides has 4 rows, features 2|kernel_sizes has 4 rows, features 2"),
+        ("configurations.2d.features", [16, 32, 64, 90], "must be multiples of 4"),
+        ("configurations.3d.ema_decay", 1, "ema_decay"),
+        ("configurations.3d.stages.recoupling", None, r"stages\.recoupling: Field required"),
+        ("tissues", ["background", "tissue"], "tissues are background, csf"),
     ],
 )
-def test_bad_keys_are_named(tmp_path: Path, values: dict[str, Any], change: dict[str, Any], message: str) -> None:
-    with pytest.raises(PlanError, match=rf"plan\.json: .*{message}"):
-        read_plan(write(tmp_path, values | change))
+def test_bad_keys_are_named(tmp_path: Path, values: dict[str, Any], path: str, value: object, message: str) -> None:
+    with pytest.raises(PlanError, match=rf"plan\.json: .*({message})"):
+        read_plan(write(tmp_path, changed(values, path, value)))
+
+
+@pytest.mark.parametrize("version", [1, 3])
+def test_another_version_is_refused_with_the_way_out(tmp_path: Path, values: dict[str, Any], version: int) -> None:
+    with pytest.raises(PlanError, match=rf"a plan of version {version}, .* reads version 2; delete it and run"):
+        read_plan(write(tmp_path, values | {"version": version}))
+
+
+def test_configurations_share_the_store(values: dict[str, Any]) -> None:
+    planned = PlanFile.model_validate(values)
+    slices, volumes = planned.configuration(), planned.configuration("3d")
+    assert (slices.configuration, slices.dimension, volumes.dimension) == ("2d", 2, 3)
+    assert preprocessing_digest(slices) == preprocessing_digest(volumes)
+    assert slices.digest() != volumes.digest()
+    assert [planned.model_name(1), planned.model_name(1, "2d"), planned.model_name(1, "3d")] == [
+        "fold1",
+        "fold1",
+        "fold1_3d",
+    ]
+    with pytest.raises(UsageError, match="no configuration '4d'; its plan has 2d, 3d"):
+        planned.configuration("4d")
+
+
+def test_reasons_and_the_machine_do_not_change_what_a_model_depends_on(values: dict[str, Any]) -> None:
+    other = PlanFile.model_validate(values | {"decisions": [], "machine": values["machine"] | {"memory_gb": 5}})
+    assert other.configuration().digest() == PlanFile.model_validate(values).configuration().digest()
 
 
 def test_not_a_plan(tmp_path: Path) -> None:

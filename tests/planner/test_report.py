@@ -8,9 +8,10 @@ import pytest
 from anatomad.errors import DataError
 from anatomad.planner.charts import bars, gigabytes, quantiles, stack
 from anatomad.planner.fingerprint import Fingerprint
+from anatomad.planner.machine import Machine
+from anatomad.planner.planning import make_plan
 from anatomad.planner.records import Outlier
 from anatomad.planner.report import MOST_TILES, drawn, write_report
-from anatomad.planner.rules import make_plan
 from anatomad.planner.thumbnails import Thumbnail, read_thumbnails, write_thumbnails
 from tests.planner.test_outliers import dataset
 from tests.planner.test_rules import image
@@ -41,6 +42,9 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
 
+CPU = Machine(kind="cpu", memory_gb=16, precision="bfloat16")
+
+
 def thumbnail() -> Thumbnail:
     tissue = np.zeros((12, 14), np.uint8)
     tissue[2:10, 2:12] = 2
@@ -55,7 +59,7 @@ def page(tmp_path: Path, fingerprint: Fingerprint, **memory: object) -> str:
     write_report(
         tmp_path / "plan.html",
         fingerprint,
-        make_plan(fingerprint),
+        make_plan(fingerprint, CPU),
         tmp_path,
         next_command="anatomad_train 001",
         **options,
@@ -104,7 +108,7 @@ def test_of_many_scans_a_sample_is_shown(tmp_path: Path) -> None:
 def test_lost_thumbnail_is_named(tmp_path: Path) -> None:
     fingerprint = dataset({0: image()})
     with pytest.raises(DataError, match=r"c00\.safetensors"):
-        write_report(tmp_path / "plan.html", fingerprint, make_plan(fingerprint), tmp_path, None, None, "")
+        write_report(tmp_path / "plan.html", fingerprint, make_plan(fingerprint, CPU), tmp_path, None, None, "")
     assert not (tmp_path / "plan.html").exists()
 
 

@@ -16,7 +16,7 @@ WORKING = (4.0, 4.0, 4.0)
 
 def test_a_scan_on_its_box(tmp_path: Path) -> None:
     data, _ = ellipsoid()
-    scan = prepare_scan(as_image(data, tmp_path / "a.nii"), WORKING, multiple=8)
+    scan = prepare_scan(as_image(data, tmp_path / "a.nii"), WORKING, multiple=(8, 8, 8))
     assert all(side % 8 == 0 for side in scan.grid.box)
     assert scan.image.shape == scan.mask.shape == scan.grid.box
     assert scan.image.dtype == np.float32
@@ -57,7 +57,7 @@ def test_window_undoes_the_normalisation(tmp_path: Path) -> None:
 
 def test_a_brain_larger_than_the_box(tmp_path: Path) -> None:
     data, _ = ellipsoid()
-    scan = prepare_scan(as_image(data, tmp_path / "a.nii"), WORKING, box=(24, 64, 48), multiple=8)
+    scan = prepare_scan(as_image(data, tmp_path / "a.nii"), WORKING, box=(24, 64, 48), multiple=(8, 8, 8))
     assert scan.grid.box == (40, 64, 48)
     assert any("does not fit" in warning for warning in scan.warnings)
 

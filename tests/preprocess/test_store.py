@@ -20,7 +20,7 @@ def make_plan(**changes: object) -> Plan:
     settings: dict[str, object] = {
         "spacing_mm": (4.0, 4.0, 4.0),
         "box": (40, 48, 40),
-        "features": (4, 8, 8),
+        "multiple": (4, 4, 4),
         "tissues": ("background", "csf", "grey matter", "white matter"),
         "channel_names": {0: "T2w", 1: "T1w"},
         "seed": 0,
@@ -168,7 +168,7 @@ def test_the_digest_follows_what_preprocessing_reads() -> None:
     changes = (
         {"spacing_mm": (2.0, 2.0, 2.0)},
         {"box": (48, 48, 48)},
-        {"features": (4, 8)},
+        {"multiple": (4, 4, 2)},
         {"channel_names": {0: "x"}},
     )
     assert len({digest} | {preprocessing_digest(make_plan(**change)) for change in changes}) == 5

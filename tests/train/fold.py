@@ -11,7 +11,8 @@ import torch
 from pydantic import BaseModel
 
 from anatomad.io.atomic import write_json, write_tensors
-from anatomad.planner.plan import Corruption, Plan, Randomisation, Stages
+from anatomad.planner.machine import Machine
+from anatomad.planner.plan import Configuration, Corruption, Memory, Plan, PlanFile, Randomisation, Stages
 from anatomad.planner.splits import Fold
 from anatomad.preprocess.store import preprocessing_digest
 from anatomad.train.job import Job
@@ -23,14 +24,21 @@ FOLD = Fold(train=("a", "b"), val=("c",))
 
 def tiny_plan(**changes: Any) -> Plan:
     """Plan of 16x16x16 voxels and two resolutions, 3D unless asked otherwise."""
+    three = changes.get("dimension") != 2
+    resolutions = len(changes.get("features", "ab"))
     settings: dict[str, Any] = {
+        "configuration": "3d" if three else "2d",
         "dataset": NAME,
         "channel_names": {0: "T1w"},
         "dimension": 3,
         "spacing_mm": (8.0, 8.0, 8.0),
+        "multiple": (2 ** (resolutions - 1),) * 3,
         "box": (SIDE, SIDE, SIDE),
-        "patch": (SIDE, SIDE, 1 if changes.get("dimension") == 2 else SIDE),
+        "patch": (SIDE, SIDE, SIDE if three else 1),
         "features": (4, 8),
+        "kernel_sizes": ((3, 3, 3 if three else 1),) * resolutions,
+        "strides": ((1, 1, 1), *((2, 2, 2 if three else 1),) * (resolutions - 1)),
+        "precision": "auto",
         "batch_size": 1,
         "learning_rate": 3e-3,
         "ema_decay": 0.9,
@@ -56,6 +64,19 @@ def tiny_plan(**changes: Any) -> Plan:
         "folds": 3,
     }
     return Plan(**settings | changes)
+
+
+def plan_file(*plans: Plan) -> PlanFile:
+    """Plan file whose configurations are ``plans``; what they share is that of the first."""
+    shared = {key: getattr(plans[0], key) for key in PlanFile.model_fields if key in Plan.model_fields}
+    own = Configuration.model_fields.keys() - {"memory_mb"}
+    memory = Memory(training=1, prediction=1)
+    configurations = {
+        plan.configuration: Configuration(memory_mb=memory, **{key: getattr(plan, key) for key in own})
+        for plan in plans
+    }
+    machine = Machine(kind="cpu", memory_gb=4, precision="float32")
+    return PlanFile(configurations=configurations, machine=machine, **shared)
 
 
 def write_case(store: Path, case_id: str, plan: Plan, poison: float | None = None) -> None:
@@ -87,7 +108,7 @@ def make_job(root: Path, plan: Plan | None = None, fold: Fold = FOLD, **settings
     return Job(plan, fold, root / "store", root / "fold0", torch.device("cpu"), **settings)
 
 
-def write_dataset(root: Path, plan: Plan | None = None) -> Path:
+def write_dataset(root: Path, plan: Plan | None = None, *others: Plan) -> Path:
     """Raw data set and its results folder ROOT/anatomad/Dataset001_Tiny with plan, folds and store."""
     plan = plan or tiny_plan()
     (root / NAME).mkdir(parents=True)
@@ -95,7 +116,7 @@ def write_dataset(root: Path, plan: Plan | None = None) -> Path:
     folder = root / "anatomad" / NAME
     for case_id in "abc":
         write_case(folder / "store", case_id, plan)
-    write_json(folder / "plan.json", plan.model_dump(mode="json"))
+    write_json(folder / "plan.json", plan_file(plan, *others).model_dump(mode="json"))
     write_json(folder / "splits.json", [FOLD.model_dump(mode="json")])
     return folder
 

@@ -1,0 +1,85 @@
+"""The machine that a plan is made for: GPU or CPU, its memory, cores and the time at hand. No torch here."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from anatomad.errors import UsageError
+from anatomad.parallel import free_memory
+
+GB = 10**9
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*GI?B?", re.IGNORECASE)
+_NATIVE_BFLOAT16 = {"amx_bf16", "avx512_bf16"}
+_NVIDIA_SMI = ("nvidia-smi", "--query-gpu=memory.free", "--format=csv,noheader,nounits")
+_UNKNOWN_GB = 4.0
+_CPUINFO = Path("/proc/cpuinfo")
+
+
+class Machine(BaseModel):
+    """What a plan must fit into.
+
+    Attributes:
+        kind: Where the networks run.
+        memory_gb: Memory for a training step, GB (10^9 bytes): of the GPU, or RAM.
+        precision: In which convolutions run there when a plan leaves it to the hardware.
+        time_s: Seconds that training may take; None takes the steps of the plan.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    kind: Literal["cpu", "gpu"]
+    memory_gb: Annotated[float, Field(gt=0)]
+    precision: Literal["float32", "bfloat16"]
+    time_s: Annotated[float, Field(gt=0)] | None = None
+
+
+def find_machine(memory: str = "auto", time_s: float | None = None) -> Machine:
+    """The machine that ``--memory`` names.
+
+    Args:
+        memory: ``auto`` (the GPU's free memory, else free RAM), ``cpu`` (free RAM), or a GPU's memory like ``8GB``.
+        time_s: Seconds for training.
+
+    Raises:
+        UsageError: anything else.
+    """
+    if memory in ("auto", "cpu"):
+        card = free_gpu_memory() if memory == "auto" else None
+        return _gpu(card / GB, time_s) if card else _cpu(time_s)
+    size = _SIZE.fullmatch(memory)
+    if size is None or float(size[1]) <= 0:
+        raise UsageError(f"--memory {memory!r}: expected auto, cpu, or the memory of a GPU like 8GB")
+    return _gpu(float(size[1]), time_s)
+
+
+def free_gpu_memory() -> int | None:
+    """Free bytes of the first GPU that ``nvidia-smi`` lists; None without one."""
+    try:
+        shown = subprocess.run(_NVIDIA_SMI, capture_output=True, check=True, text=True, timeout=20).stdout
+        return int(shown.split()[0]) * 2**20
+    except (OSError, subprocess.SubprocessError, ValueError, IndexError):
+        return None
+
+
+def native_bfloat16() -> bool:
+    """Whether this machine's CPU multiplies bfloat16 natively."""
+    try:
+        lines = _CPUINFO.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return False
+    return bool(_NATIVE_BFLOAT16 & set(next((line.split() for line in lines if line.startswith("flags")), [])))
+
+
+def _gpu(memory_gb: float, time_s: float | None) -> Machine:
+    return Machine(kind="gpu", memory_gb=round(memory_gb, 1), precision="bfloat16", time_s=time_s)
+
+
+def _cpu(time_s: float | None) -> Machine:
+    free = free_memory()
+    memory_gb = _UNKNOWN_GB if free is None else max(1.0, float(free // GB))
+    precision: Literal["float32", "bfloat16"] = "bfloat16" if native_bfloat16() else "float32"
+    return Machine(kind="cpu", memory_gb=memory_gb, precision=precision, time_s=time_s)

@@ -1,0 +1,238 @@
+"""How much memory a plan needs: a training step and the prediction of a scan, line by line, without torch.
+
+A line is something that the code holds at its fullest moment. For training that is the end of the forward pass, when
+all that the backward pass needs is there, or, for large networks on small patches, the optimiser's step; for prediction
+the finest resolution of a network, or the volumes that follow. Counted are tensors: what operators need while they run
+depends on device and library, and is left free (`USABLE`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from anatomad.planner.machine import GB, Machine
+from anatomad.planner.plan import Plan
+
+MB = 10**6
+RESERVED_GB = 0.75  # the process itself, or a GPU's context and libraries
+USABLE = 0.85  # of the rest: operators need room to work, and free memory comes in pieces
+SLICES = 24  # of a volume that go through 2D networks together
+RECOUPLING_WIDTH = 16
+
+_FLOAT, _INDEX = 4, 8
+_CODE, _QUARTILES, _HIDDEN = 8, 3, 32
+_MOMENTUM, _AVERAGE = 1, 1  # copies of the trained parameters; nearly all of them are convolutions, which Muon trains
+
+# Bytes per voxel beside the networks: samples, their stack and renderings and the losses; volumes of a prediction.
+# They follow from the code and depend on no plan; benchmarks/memory.py measures them.
+_ANATOMY, _ANATOMY_LAYERS, _RESTORATION, _RECOUPLING, _FROZEN = 330, 23, 165, 157, 120
+_JOINING = {2: 219, 3: 168}
+_VOLUMES, _SLICED, _PADDED, _DRAWN = 122, 192, 24, 108
+
+Device = Literal["cpu", "gpu"]
+Lines = tuple["Line", ...]
+
+
+class Line(NamedTuple):
+    """One thing that takes memory, and its bytes."""
+
+    what: str
+    size: float
+
+
+@dataclass(frozen=True)
+class Needs:
+    """Lines of a training step, by stage, and of a prediction, by phase; the fullest of each counts."""
+
+    training: Mapping[str, Lines]
+    prediction: Mapping[str, Lines]
+
+    def training_mb(self) -> float:
+        """Peak of a training step, MB."""
+        return round(peak(self.training) / MB, 1)
+
+    def prediction_mb(self) -> float:
+        """Peak of the prediction of a scan, MB."""
+        return round(peak(self.prediction) / MB, 1)
+
+
+def peak(moments: Mapping[str, Lines]) -> float:
+    """Bytes of the fullest moment."""
+    return max(total(lines) for lines in moments.values())
+
+
+def total(lines: Lines) -> float:
+    """Bytes of all lines together."""
+    return sum(line.size for line in lines)
+
+
+class Network:
+    """A U-Net in numbers.
+
+    Args:
+        plan: Its layout and patch.
+        inputs: Input channels.
+        precision: Of convolutions.
+        device: Group normalisation is always in float32 on a GPU.
+    """
+
+    def __init__(self, plan: Plan, inputs: int, precision: str, device: Device) -> None:
+        self.features, self.inputs, self.classes = plan.features, inputs, len(plan.tissues)
+        self._kernels = [math.prod(size) for size in plan.kernel_sizes]
+        self._shares = [
+            1 / math.prod(math.prod(row) for row in plan.strides[: n + 1]) for n in range(len(plan.strides))
+        ]
+        self.bytes = 2 if precision == "bfloat16" else _FLOAT
+        self.mixed = device == "gpu" and self.bytes < _FLOAT
+        self._norm_bytes = _FLOAT if self.mixed else self.bytes
+        # What is pooled is kept in float32 where autocast pools (CPU, 3D) or normalises (GPU) in float32.
+        self._skip_bytes = _FLOAT if self.mixed or plan.dimension == 3 else self.bytes
+
+    def parameters(self) -> int:
+        """Number of weights."""
+        coarse = zip((self.inputs, *self.features[:-1]), self.features, self._kernels, strict=True)
+        fine = zip(self.features[1:], self.features[:-1], self._kernels[:-1], strict=True)
+        count = (self.features[0] + 1) * self.classes
+        count += sum(kernel * o * (i + o) + 4 * o for i, o, kernel in coarse)
+        return count + sum(kernel * high * (low + 2 * high) + 4 * high for low, high, kernel in fine)
+
+    def kept(self) -> Iterator[tuple[str, float]]:
+        """What the backward pass needs, by layer, in bytes per voxel of the patch."""
+        last = len(self.features) - 1
+        yield "input", self.inputs * self.bytes
+        for level, (width, share) in enumerate(zip(self.features, self._shares, strict=True)):
+            pooled = 0.0 if level == last else self._shares[level + 1] * width * (self.bytes + _INDEX)
+            yield f"encoder {level}", self._block(width, share, self._skip_bytes if level < last else 0) + pooled
+        for level in range(last - 1, -1, -1):
+            low, width = self.features[level + 1], self.features[level]
+            joined = self._shares[level] * (low + width) * self.bytes
+            yield f"decoder {level}", joined + self._block(width, self._shares[level], 0 if level else self.bytes)
+        yield "logits", self.classes * self.bytes
+
+    def passing(self) -> float:
+        """Bytes per voxel while the finest resolution is computed without a backward pass."""
+        skips = sum(width * share for width, share in zip(self.features[:-1], self._shares, strict=False))
+        low, width = self.features[1], self.features[0]
+        below, joined = low * self._shares[1], low + width
+        elements = self.inputs + skips + below + joined + max(2 * width, low)
+        return elements * self._norm_bytes + (width * self.bytes if self.mixed else 0)
+
+    def joining(self) -> float:
+        """Bytes per voxel, beyond those kept, while a GPU computes the finest resolution: float32 until it is cast."""
+        low, width = self.features[1], self.features[0]
+        return _FLOAT * (low + width + low * self._shares[1]) + width * (_FLOAT - self.bytes)
+
+    def _block(self, width: int, share: float, last: int) -> float:
+        """Two convolutions, normalisations and activations, the last of which takes ``last`` bytes per element."""
+        return share * width * (4 * self._norm_bytes + self.bytes + last)
+
+
+def recoupling_parameters(plan: Plan) -> tuple[int, int]:
+    """Weights of the imaging encoder and of the recoupling decoder."""
+    tissues, width, kernel = len(plan.tissues), RECOUPLING_WIDTH, 3**plan.dimension
+    encoder = ((tissues - 1) * _QUARTILES + 1) * _HIDDEN + (_HIDDEN + 1) * _CODE
+    modulated = sum(kernel * i * width + width + 2 * width * (_CODE + 1) for i in (tissues + 3, width))
+    return encoder, modulated + width + 1
+
+
+def predict(plan: Plan, precision: str, device: Device = "cpu") -> Needs:
+    """What a training step and a prediction need.
+
+    Args:
+        plan: One configuration.
+        precision: ``float32`` or ``bfloat16``, of convolutions.
+        device: Where they run.
+    """
+    model = _Model(plan, precision, device)
+    return Needs(model.training(), model.prediction())
+
+
+def fits(plan: Plan, precision: str, machine: Machine) -> bool:
+    """Whether training and prediction fit into a machine."""
+    needs = predict(plan, precision, machine.kind)
+    return max(peak(needs.training), peak(needs.prediction)) <= usable(machine)
+
+
+def fullest(plan: Plan, machine: Machine) -> list[tuple[str, int]]:
+    """Lines of the fullest moment of training on a machine, with their bytes."""
+    precision = machine.precision if plan.precision == "auto" else plan.precision
+    moments = predict(plan, precision, machine.kind).training
+    return [(line.what, round(line.size)) for line in max(moments.values(), key=total) if line.size]
+
+
+def usable(machine: Machine) -> float:
+    """Bytes of a machine's memory that a plan may fill with tensors."""
+    return max(0.0, machine.memory_gb - RESERVED_GB) * USABLE * GB
+
+
+class _Model:
+    def __init__(self, plan: Plan, precision: str, device: Device) -> None:
+        self.plan, self.bytes = plan, 2 if precision == "bfloat16" else _FLOAT
+        self.anatomy = Network(plan, 4, precision, device)
+        self.restoration = Network(plan, plan.dimension + 3, precision, device)
+        self.imaging = sum(recoupling_parameters(plan))
+        self.weights = self.anatomy.parameters() + self.restoration.parameters() + self.imaging
+        self.box, self.patch = math.prod(plan.box), math.prod(plan.patch)
+
+    def training(self) -> dict[str, Lines]:
+        """Moments of a step, by stage."""
+        voxels = self.plan.batch_size * self.patch
+        drawn = Line("recoupling decoder", 6 * RECOUPLING_WIDTH * self.bytes * voxels)
+        trained = {
+            "anatomy": self.anatomy.parameters() + self.imaging,
+            "restoration": self.restoration.parameters(),
+            "recoupling": self.imaging,
+        }
+        seen = [Line(f"anatomy {name}", 2 * size * voxels) for name, size in self.anatomy.kept()]
+        refilled = [Line(f"restoration {name}", size * voxels) for name, size in self.restoration.kept()]
+        moments = {
+            "anatomy": [
+                *seen,
+                drawn,
+                Line("samples, renderings, losses", (_ANATOMY + _ANATOMY_LAYERS * self.bytes) * voxels),
+            ],
+            "restoration": [*refilled, Line("samples, renderings, losses", _RESTORATION * voxels)],
+            "recoupling": [drawn, Line("samples, renderings, losses", _RECOUPLING * voxels)],
+        }
+        if self.anatomy.mixed:
+            drawing = _JOINING[self.plan.dimension] * voxels
+            joined = Line("finest resolution in float32", 2 * self.anatomy.joining() * voxels)
+            moments["anatomy, network"] = [*seen, joined, Line("samples and renderings", drawing)]
+        passing = Line("restoration, frozen", (self.restoration.passing() + _FROZEN) * voxels)
+        result: dict[str, Lines] = {}
+        for stage, lines in moments.items():
+            count = trained[stage.partition(",")[0]]
+            held = self._held(count)
+            cast = Line("weights in bfloat16", 2.0 * count if self.bytes == 2 else 0.0)
+            result[stage] = (*held, cast, *lines)
+            steps = (Line("gradients", _FLOAT * count), Line("optimiser at work", _FLOAT * count))
+            result[f"{stage}, optimiser"] = (*held, *steps)
+        result["recoupling, frozen networks"] = (*self._held(self.imaging), passing)
+        return result
+
+    def prediction(self) -> dict[str, Lines]:
+        """Moments of the prediction of a scan of the plan's box."""
+        weights = Line("weights", _FLOAT * self.weights)
+        if self.plan.dimension == 3:
+            through = math.prod(min(p, n) for p, n in zip(self.plan.patch, self.plan.box, strict=True))
+            volumes = float(_VOLUMES * self.box)
+        else:
+            _, v, w = sorted(self.plan.box)
+            through = SLICES * max(v, self.plan.patch[0]) * max(w, self.plan.patch[1])
+            volumes = float(_SLICED * self.box + _PADDED * through)
+        drawing = 3 * RECOUPLING_WIDTH * self.bytes * self.box
+        return {
+            "networks": (weights, Line("volumes", volumes), Line("layers", self.restoration.passing() * through)),
+            "recoupling": (weights, Line("volumes", _DRAWN * self.box), Line("layers", drawing)),
+        }
+
+    def _held(self, trained: int) -> tuple[Line, ...]:
+        return (
+            Line("weights", _FLOAT * self.weights),
+            Line("optimiser", _FLOAT * _MOMENTUM * trained),
+            Line("moving average", _FLOAT * _AVERAGE * trained),
+            Line("cases of the batch", _FLOAT * len(self.plan.tissues) * self.box * self.plan.batch_size),
+        )

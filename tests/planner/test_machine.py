@@ -1,0 +1,46 @@
+import subprocess
+from typing import Any
+
+import pytest
+
+from anatomad.errors import UsageError
+from anatomad.planner import machine
+
+
+def cards(monkeypatch: pytest.MonkeyPatch, shown: str | None) -> None:
+    def run(*_: Any, **__: Any) -> subprocess.CompletedProcess[str]:
+        if shown is None:
+            raise FileNotFoundError("nvidia-smi")
+        return subprocess.CompletedProcess((), 0, stdout=shown)
+
+    monkeypatch.setattr(machine.subprocess, "run", run)
+
+
+def test_auto_takes_the_card_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "free_memory", lambda: 13_700_000_000)
+    cards(monkeypatch, "38147\n1000\n")
+    found = machine.find_machine("auto", 60)
+    assert (found.kind, found.memory_gb, found.precision, found.time_s) == ("gpu", 40.0, "bfloat16", 60)
+    assert machine.find_machine("cpu").kind == "cpu"
+    for nothing in (None, "", "No devices were found\n"):
+        cards(monkeypatch, nothing)
+        assert machine.find_machine("auto").memory_gb == 13.0
+
+
+def test_memory_that_nobody_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "free_memory", lambda: None)
+    assert machine.find_machine("cpu").memory_gb == 4.0
+    monkeypatch.setattr(machine, "free_memory", lambda: 10_000)
+    assert machine.find_machine("cpu").memory_gb == 1.0
+
+
+@pytest.mark.parametrize(("text", "memory_gb"), [("8GB", 8), ("8 gb", 8), ("11.5G", 11.5), ("80GiB", 80)])
+def test_memory_of_a_card(text: str, memory_gb: float) -> None:
+    found = machine.find_machine(text)
+    assert (found.kind, found.memory_gb) == ("gpu", memory_gb)
+
+
+@pytest.mark.parametrize("text", ["", "8", "GB", "0GB", "-1GB", "8TB"])
+def test_no_memory(text: str) -> None:
+    with pytest.raises(UsageError, match="expected auto, cpu, or the memory of a GPU like 8GB"):
+        machine.find_machine(text)

@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import pytest
+
+from anatomad.errors import DataError, UsageError
+from anatomad.planner.fingerprint import CaseFingerprint, Fingerprint
+from anatomad.planner.machine import Machine
+from anatomad.planner.planning import decisions_of, holds, make_plan
+from tests.planner.test_rules import fingerprint, image
+
+CPU = Machine(kind="cpu", memory_gb=16, precision="bfloat16")
+USUAL = fingerprint(*[image()] * 42)
+
+
+def card(memory_gb: float) -> Machine:
+    return Machine(kind="gpu", memory_gb=memory_gb, precision="bfloat16")
+
+
+def test_plan_of_a_usual_data_set() -> None:
+    planned = make_plan(USUAL, CPU)
+    plan = planned.configuration()
+    assert planned.spacing_mm == (2.0, 2.0, 2.0)
+    assert planned.box == (80, 96, 80)
+    assert planned.folds == 5
+    assert (plan.dimension, plan.patch, plan.batch_size) == (2, (96, 96, 1), 8)
+    assert plan.features == (16, 32, 64, 96)
+    assert plan.strides == ((1, 1, 1), (2, 2, 1), (2, 2, 1), (2, 2, 1))
+    assert plan.kernel_sizes == ((3, 3, 1),) * 4
+    assert (plan.learning_rate, plan.ema_decay, plan.precision) == (3e-3, 0.995, "auto")
+    assert (plan.stages.anatomy, plan.stages.restoration, plan.stages.recoupling) == (1600, 1500, 100)
+    assert plan.randomisation.noise == (0.0, 0.03)
+    assert plan.randomisation.slice_mm == (2.0, 5.0)
+    volumes = planned.configuration("3d")
+    assert (volumes.patch, volumes.batch_size) == ((40, 48, 40), 1)
+
+
+def test_a_large_card_gets_wide_networks_and_whole_volumes() -> None:
+    plan = make_plan(USUAL, card(40)).configuration("3d")
+    assert plan.patch == plan.box
+    assert (plan.features, plan.batch_size) == ((32, 64, 128, 256), 8)
+    assert plan.learning_rate == pytest.approx(1.5e-3)
+    fine = make_plan(fingerprint(image()), card(40), settings={"spacing_mm": "[1, 1, 1]"}).configuration("3d")
+    assert fine.features == (32, 64, 128, 256, 320)
+
+
+def test_thick_slices_are_pooled_when_the_planes_have_caught_up() -> None:
+    planned = make_plan(fingerprint(*[image(spacing_mm=(0.5, 0.5, 6.0))] * 5), CPU)
+    assert list(planned.configurations) == ["3d"]
+    plan = planned.configuration()
+    assert plan.spacing_mm == (2.0, 2.0, 6.0)
+    assert plan.strides == ((1, 1, 1), (2, 2, 1), (2, 2, 2), (2, 2, 1))
+    assert plan.kernel_sizes == ((3, 3, 1), (3, 3, 3), (3, 3, 3), (3, 3, 3))
+    assert planned.multiple == (8, 8, 2)
+    assert planned.model_name(0, "3d") == "fold0"
+
+
+def test_every_value_of_the_plan_has_its_reason() -> None:
+    planned = make_plan(USUAL, CPU)
+    values = planned.model_dump(exclude={"version", "dataset", "channel_names", "decisions", "overrides", "machine"})
+
+    def leaves(group: dict[str, object], path: str) -> set[str]:
+        found: set[str] = set()
+        for key, value in group.items():
+            found |= leaves(value, f"{path}{key}.") if isinstance(value, dict) else {path + key}
+        return found
+
+    # whether it is about slices or volumes is what the configurations are called after
+    expected = {name for name in leaves(values, "") if not name.endswith(".dimension")} | {"configurations"}
+    assert {decision.name for decision in planned.decisions} == expected
+    assert all(decision.reason and decision.value for decision in planned.decisions)
+
+
+def test_decisions_are_kept_with_their_figures() -> None:
+    rows = {row.name: row for row in make_plan(USUAL, CPU).decisions}
+    assert rows["spacing_mm"].numbers == {"in_plane_mm": 0.87, "slice_mm": 1.0, "scans": 42}
+    assert rows["folds"].numbers == {"subjects": 42}
+    assert rows["randomisation.noise"].numbers == {"p95": 0.01}
+
+
+def test_values_set_in_the_file_are_marked() -> None:
+    planned = make_plan(USUAL, CPU)
+    two = planned.configurations["2d"].model_copy(update={"batch_size": 7})
+    edited = planned.model_copy(update={"configurations": planned.configurations | {"2d": two}})
+    rows = {row.name: row for row in decisions_of(edited)}
+    assert rows["configurations.2d.batch_size"].value == "7"
+    assert rows["configurations.2d.batch_size"].reason == "set by hand; was 8"
+    assert rows["box"] == next(decision for decision in planned.decisions if decision.name == "box")
+
+
+def test_settings_are_followed_marked_and_recorded() -> None:
+    planned = make_plan(USUAL, CPU, settings={"spacing_mm": "[3, 3, 3]", "configurations.2d.precision": "float32"})
+    assert planned.spacing_mm == (3.0, 3.0, 3.0)
+    assert planned.box == (52, 64, 52)  # what depends on a setting follows it
+    assert planned.smoothing_mm == (0, 6, 12)
+    assert [(o.name, o.value, o.original) for o in planned.overrides] == [
+        ("spacing_mm", "3, 3, 3", "2, 2, 2"),
+        ("configurations.2d.precision", "float32", "auto"),
+    ]
+    rows = {row.name: row for row in decisions_of(planned)}
+    assert rows["spacing_mm"].reason.startswith("set by --set; the rule chose 2, 2, 2: ")
+    assert holds(planned, "spacing_mm", "[3, 3, 3]")
+    assert not holds(planned, "spacing_mm", "[2, 2, 2]")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("patchsize", "3", "--set patchsize: no such decision in this plan; there are spacing_mm, "),
+        ("configurations.4d.patch", "[8, 8, 8]", "--set configurations.4d.patch: no such decision"),
+        ("configurations.2d.dimension", "3", "--set configurations.2d.dimension: no such decision"),
+        ("folds", "many", "--set folds=many: .*valid integer"),
+        ("configurations.2d.batch_size", "0", "--set configurations.2d.batch_size=0: .*greater than 0"),
+        ("box", "[81, 96, 80]", r"--set box=81, 96, 80: contradicts the rest of the plan .*must divide by"),
+        ("spacing_mm", "[2, 2, 3]", "3D alone"),
+        ("configurations.2d.features", "[16, 32]", "contradicts the rest of the plan .*rows, features 2"),
+        ("configurations.2d.patch", "[96, 96, 96]", "contradicts the rest of the plan .*sees slices"),
+        ("configurations.2d.patch", "[90, 90, 1]", "contradicts the rest of the plan .*must divide by"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_by_name(name: str, value: str, message: str) -> None:
+    if message == "3D alone":
+        rows = {row.name: row for row in make_plan(USUAL, CPU, settings={name: value}).decisions}
+        assert rows["configurations"].reason.startswith(message)
+        return
+    with pytest.raises(UsageError, match=message):
+        make_plan(USUAL, CPU, settings={name: value})
+
+
+def test_repeated_scans_count_as_one_subject() -> None:
+    cases = tuple(CaseFingerprint(id=f"p{n // 2}_{n}", channels={0: image()}) for n in range(8))
+    taken = Fingerprint(dataset="Dataset001_Demo", channel_names={0: "T1w"}, cases=cases)
+    assert make_plan(taken, CPU).folds == 8
+    assert make_plan(taken, CPU, participants=("p0", "p1", "p2", "p3")).folds == 4
+
+
+def test_many_subjects_get_more_steps() -> None:
+    steps = [make_plan(fingerprint(*[image()] * n), CPU).configuration().stages.anatomy for n in (1, 1000, 5000)]
+    assert steps == [1600, 1600, 6250]
+
+
+def test_nothing_measured() -> None:
+    with pytest.raises(DataError, match="Dataset001_Demo: no training scan could be measured"):
+        make_plan(fingerprint(), CPU)
