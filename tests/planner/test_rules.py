@@ -39,7 +39,7 @@ def test_smoothing_in_octaves(spacing_mm: float, widths: tuple[float, ...]) -> N
 def test_measured_ranges_widen_the_defaults() -> None:
     blurred = [image(noise=0.05, bias=0.3, spacing_mm=(2.5, 2.5, 6.5))] * 3
     assert rules.noise(blurred).value == (0.0, 0.1)
-    assert rules.bias(blurred).value == (0.0, 0.6)
+    assert rules.bias(blurred).value == (0.0, 0.45)
     assert rules.blur(blurred).value == (0.0, 5.0)
     assert rules.slice_thickness(blurred, 2.5).value == (2.5, 6.5)
 
