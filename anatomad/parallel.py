@@ -35,7 +35,13 @@ def default_workers(bytes_per_worker: int = BYTES_PER_WORKER) -> int:
 
 def free_memory() -> int | None:
     """Bytes of memory that can be had now without swapping, within the container's limit; None if unknown."""
-    known = [value for value in (_meminfo_available(), _cgroup_free()) if value is not None]
+    known = [value for value in (_meminfo("MemAvailable"), _cgroup_free()) if value is not None]
+    return min(known, default=None)
+
+
+def total_memory() -> int | None:
+    """Bytes of memory of this machine, or the container's limit where that is less; None if unknown."""
+    known = [value for value in (_meminfo("MemTotal"), _cgroup_limit()) if value is not None]
     return min(known, default=None)
 
 
@@ -175,18 +181,26 @@ def _die_with_parent() -> None:
         os._exit(1)
 
 
-def _meminfo_available() -> int | None:
+def _meminfo(what: str) -> int | None:
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
     except OSError:
         return None
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{what}:")), None)
+
+
+def _cgroup_limit() -> int | None:
+    limit = _cgroup("memory.max")
+    return None if limit in (None, "max") else int(limit)
 
 
 def _cgroup_free() -> int | None:
-    folder = Path("/sys/fs/cgroup")
+    limit, used = _cgroup_limit(), _cgroup("memory.current")
+    return None if limit is None or used is None else max(0, limit - int(used))
+
+
+def _cgroup(name: str) -> str | None:
     try:
-        limit, used = ((folder / name).read_text(encoding="ascii").strip() for name in ("memory.max", "memory.current"))
+        return (Path("/sys/fs/cgroup") / name).read_text(encoding="ascii").strip()
     except OSError:
         return None
-    return None if limit == "max" else max(0, int(limit) - int(used))

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from anatomad.errors import UsageError
-from anatomad.parallel import free_memory
+from anatomad.parallel import total_memory
 
 GB = 10**9
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*GI?B?", re.IGNORECASE)
@@ -41,7 +41,7 @@ def find_machine(memory: str = "auto", time_s: float | None = None) -> Machine:
     """The machine that ``--memory`` names.
 
     Args:
-        memory: ``auto`` (the GPU's free memory, else free RAM), ``cpu`` (free RAM), or a GPU's memory like ``8GB``.
+        memory: ``auto`` (the GPU's free memory, else RAM), ``cpu`` (RAM), or a GPU's memory like ``8GB``.
         time_s: Seconds for training.
 
     Raises:
@@ -79,7 +79,7 @@ def _gpu(memory_gb: float, time_s: float | None) -> Machine:
 
 
 def _cpu(time_s: float | None) -> Machine:
-    free = free_memory()
-    memory_gb = _UNKNOWN_GB if free is None else max(1.0, float(free // GB))
+    ram = total_memory()  # not what is free just now: the same command would plan differently from day to day
+    memory_gb = _UNKNOWN_GB if ram is None else max(1.0, float(ram // GB))
     precision: Literal["float32", "bfloat16"] = "bfloat16" if native_bfloat16() else "float32"
     return Machine(kind="cpu", memory_gb=memory_gb, precision=precision, time_s=time_s)

@@ -12,7 +12,9 @@ ROOT = Path(__file__).parents[2]
 
 
 def tree(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    """Content of every file; ``plan.html`` names the folder in the command to type next."""
+    files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {name: content.replace(os.fsencode(folder), b"FOLDER") for name, content in files.items()}
 
 
 @pytest.mark.slow

@@ -66,7 +66,7 @@ def test_plans_trains_predicts_and_evaluates(
 ) -> None:
     raw, out = write_data_set(tmp_path / "raw", spacings), tmp_path / "out"
     common = [str(raw), "--work", str(tmp_path / "work")]
-    small = {"features": "[4, 4, 4, 4]"} if working[0] < 4 else {"features": "[4, 4, 4]"}
+    small = {"features": "[4, 4, 4, 4]"} if working[0] < 3 else {"features": "[4, 4, 4]"}
     small |= {"stages.anatomy": "20", "stages.restoration": "20", "stages.recoupling": "10", "batch_size": "1"}
     settings = [
         word for key, value in small.items() for word in ("--set", f"configurations.{configuration}.{key}={value}")

@@ -17,7 +17,7 @@ def cards(monkeypatch: pytest.MonkeyPatch, shown: str | None) -> None:
 
 
 def test_auto_takes_the_card_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "free_memory", lambda: 13_700_000_000)
+    monkeypatch.setattr(machine, "total_memory", lambda: 13_700_000_000)
     cards(monkeypatch, "38147\n1000\n")
     found = machine.find_machine("auto", 60)
     assert (found.kind, found.memory_gb, found.precision, found.time_s) == ("gpu", 40.0, "bfloat16", 60)
@@ -28,9 +28,9 @@ def test_auto_takes_the_card_where_there_is_one(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_memory_that_nobody_knows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "free_memory", lambda: None)
+    monkeypatch.setattr(machine, "total_memory", lambda: None)
     assert machine.find_machine("cpu").memory_gb == 4.0
-    monkeypatch.setattr(machine, "free_memory", lambda: 10_000)
+    monkeypatch.setattr(machine, "total_memory", lambda: 10_000)
     assert machine.find_machine("cpu").memory_gb == 1.0
 
 
