@@ -65,6 +65,16 @@ def positive(value: float, name: str) -> None:
         raise ValueError(f"{name} must be > 0, got {value}")
 
 
+def not_negative(value: float, name: str) -> None:
+    """A finite number, 0 or above.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if not 0 <= value < math.inf:
+        raise ValueError(f"{name} must be finite and >= 0, got {value}")
+
+
 def one_device(**tensors: Tensor) -> None:
     """All on one device.
 

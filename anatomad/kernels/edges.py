@@ -7,9 +7,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from anatomad.kernels import _checks, _ops
+from anatomad.kernels._smoothing import smooth_gradient
 
 
-def edges(anatomy: Tensor, spacing: tuple[float, ...], *, per_class: bool = False) -> Tensor:
+def edges(anatomy: Tensor, spacing: tuple[float, ...], *, per_class: bool = False, smoothing: float = 0.0) -> Tensor:
     """Thin edges between neighbouring voxels, one channel per axis.
 
     Along axis ``d`` the "any" edge is ``w_d (1 - <a(p), a(p + e_d)>)`` and the edge of class ``k`` is
@@ -22,21 +23,29 @@ def edges(anatomy: Tensor, spacing: tuple[float, ...], *, per_class: bool = Fals
             label map of logits, with gradient and no one-hot, see :func:`argmax_edges`.
         spacing: Voxel size in mm along each spatial axis.
         per_class: Return each class's edges instead of those of any class; of a one-hot only.
+        smoothing: How far, in mm, the gradient with respect to a one-hot reaches beyond the voxels it arises at, >= 0.
+            That of a class's edge is 0 where its membership does not change. Edges stay as they are; the gradient
+            ``g`` becomes ``B g`` with the tent filter ``B = prod_d B_d``, ``r_d = round(smoothing / spacing_d)``,
+            ``B_d(p, q) = max(0, r_d + 1 - |p_d - q_d|) / (r_d + 1)^2``: symmetric and positive definite, so that
+            ``-B g`` descends like ``-g`` (Sundaramoorthi et al., Sobolev active contours, IJCV 2007).
 
     Returns:
         [batch, axes, *spatial], or [batch, axes * class, *spatial] per class (axis-major); values in [0, 1]; float32
         for a label map. The last voxel along an axis has no neighbour and no edge.
 
     Raises:
-        ValueError: rank and spacing that do not fit, a spacing that is not positive, or classes asked of a label map.
+        ValueError: rank and spacing that do not fit, a spacing that is not positive, a negative smoothing, or classes
+            asked of a label map.
     """
     _checks.spacings(anatomy, spacing)
+    _checks.not_negative(smoothing, "smoothing")
     weights = _checks.relative(spacing)
     if anatomy.dtype == torch.uint8:
         _checks.label_maps(anatomy)
         if per_class:
             raise ValueError("edges per class need a one-hot: one_hot(labels, classes) makes it")
         return _ops.edges(anatomy, weights, 1.0)
+    anatomy = smooth_gradient(anatomy, spacing, smoothing)
     channels = []
     for axis, weight in enumerate(weights):
         dim = axis + 2
@@ -48,7 +57,9 @@ def edges(anatomy: Tensor, spacing: tuple[float, ...], *, per_class: bool = Fals
     return torch.cat(channels, 1)
 
 
-def argmax_edges(logits: Tensor, spacing: tuple[float, ...], temperature: float = 1.0) -> Tensor:
+def argmax_edges(
+    logits: Tensor, spacing: tuple[float, ...], temperature: float = 1.0, *, smoothing: float = 0.0
+) -> Tensor:
     """The "any" edges of the one-hot of the largest logit, which is never written.
 
     Equal, forward and backward, to ``edges(one_hot_argmax(logits, temperature), spacing)``: the gradient of
@@ -58,21 +69,29 @@ def argmax_edges(logits: Tensor, spacing: tuple[float, ...], temperature: float 
         logits: [batch, class, *spatial], floating point, 2D or 3D, at most 64 classes.
         spacing: Voxel size in mm along each spatial axis.
         temperature: Softness of the gradient, > 0.
+        smoothing: Reach in mm of the gradient's tent filter, as in :func:`edges`; here of that of the logits, >= 0.
 
     Returns:
         [batch, axes, *spatial] in [0, 1], like ``logits``.
 
     Raises:
-        ValueError: wrong rank, integer logits, too many classes, or a spacing or temperature that is not positive.
+        ValueError: wrong rank, integer logits, too many classes, a spacing or temperature that is not positive, or a
+            negative smoothing.
     """
     _checks.scores(logits, "logits", _checks.MAX_EDGE_CLASSES)
     _checks.spacings(logits, spacing)
     _checks.positive(temperature, "temperature")
-    return _ops.edges(logits, _checks.relative(spacing), temperature)
+    _checks.not_negative(smoothing, "smoothing")
+    return _ops.edges(smooth_gradient(logits, spacing, smoothing), _checks.relative(spacing), temperature)
 
 
 def edge_magnitude(
-    anatomy: Tensor, spacing: tuple[float, ...], *, temperature: float = 1.0, eps: float = 1e-6
+    anatomy: Tensor,
+    spacing: tuple[float, ...],
+    *,
+    temperature: float = 1.0,
+    eps: float = 1e-6,
+    smoothing: float = 0.0,
 ) -> Tensor:
     """Magnitude of the gradient of the one-hot anatomy, which is never written.
 
@@ -88,12 +107,14 @@ def edge_magnitude(
         spacing: Voxel size in mm along each spatial axis.
         temperature: Softness of the gradient, > 0.
         eps: Keeps the root differentiable, > 0.
+        smoothing: Reach in mm of the gradient's tent filter, as in :func:`edges`; here of that of the logits, >= 0.
 
     Returns:
         [batch, 1, *spatial], at least sqrt(eps) and below 1.3; like ``logits``, or float32 for a label map.
 
     Raises:
-        ValueError: wrong rank, integer logits, too many classes, or a spacing, temperature or eps that is not positive.
+        ValueError: wrong rank, integer logits, too many classes, a spacing, temperature or eps that is not positive, or
+            a negative smoothing.
     """
     if anatomy.dtype == torch.uint8:
         _checks.label_maps(anatomy)
@@ -102,4 +123,7 @@ def edge_magnitude(
     _checks.spacings(anatomy, spacing)
     _checks.positive(temperature, "temperature")
     _checks.positive(eps, "eps")
+    _checks.not_negative(smoothing, "smoothing")
+    if anatomy.is_floating_point():
+        anatomy = smooth_gradient(anatomy, spacing, smoothing)
     return _ops.edge_magnitude(anatomy, _checks.relative(spacing), temperature, eps)

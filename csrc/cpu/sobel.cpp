@@ -9,61 +9,56 @@ namespace {
 constexpr int kLongRow = 256;  // voxels of a row that the forward pass works on at a time
 constexpr int kStrip = 16;     // rows that share the sums of their neighbours
 constexpr int kSpace = kLongRow + 32;
+constexpr int kLead = 16;  // before voxel 0 there is one more, and voxels 0, 16, ... start a cache line
 
-// Sum [1, 2, 1] and difference across the depth, of a row and one voxel on either side.
-struct Across {
-  alignas(64) float sum[kSpace], difference[kSpace];
-};
-
-struct Derivatives {
+// A row's part in the derivatives: smoothed across the depth and differentiated along the width, smoothed along both,
+// and the other way round. The rows before and after it are still to come in.
+struct Part {
   alignas(64) float x[kSpace], y[kSpace], z[kSpace];
 };
 
-// [first, first + total) of the row (z, y); beyond the border, the border.
-template <class T, bool kFlat>
-void load(Shape s, const T* image, int64_t z, int64_t y, int64_t first, int total, Across& out) {
+// The part of the n voxels from x0 of the row (z, y); beyond the border, the border.
+template <class T, bool kFlat> void load(Shape s, const T* image, int64_t z, int64_t y, int64_t x0, int n, Part& out) {
   const T* line[3];
   for (int j = 0; j < 3; ++j)
-    line[j] = image + (clamped(kFlat ? z : z + j - 1, s.depth) * s.height + clamped(y, s.height)) * s.width + first;
-  const int from = static_cast<int>(std::max<int64_t>(0, -first));
-  const int to = static_cast<int>(std::min<int64_t>(total, s.width - first));
-#pragma omp simd
-  for (int i = from; i < to; ++i) {
+    line[j] = image + (clamped(kFlat ? z : z + j - 1, s.depth) * s.height + clamped(y, s.height)) * s.width;
+  alignas(64) float sum_space[kLead + kSpace], difference_space[kLead + kSpace];
+  float *sum = sum_space + kLead, *difference = difference_space + kLead;
+  const auto across = [&](int to, int64_t from) {
     if (kFlat) {
-      out.sum[i] = widen(line[0][i]);
+      sum[to] = widen(line[0][from]);
     } else {
-      const float a = widen(line[0][i]), b = widen(line[1][i]), c = widen(line[2][i]);
-      out.sum[i] = a + 2 * b + c;
-      out.difference[i] = c - a;
+      const float a = widen(line[0][from]), b = widen(line[1][from]), c = widen(line[2][from]);
+      sum[to] = a + 2 * b + c;
+      difference[to] = c - a;
     }
-  }
-  for (int i = 0; i < from; ++i) out.sum[i] = out.sum[from], out.difference[i] = kFlat ? 0 : out.difference[from];
-  for (int i = to; i < total; ++i) out.sum[i] = out.sum[to - 1], out.difference[i] = kFlat ? 0 : out.difference[to - 1];
-}
-
-// Weighted derivatives at n voxels, from the rows before, at and after; inputs start one voxel earlier.
-template <bool kFlat>
-void derive(const Across& a, const Across& b, const Across& d, const float (&c)[3], int n, Derivatives& out) {
-  alignas(64) float sum[kSpace], dy[kSpace], dz[kSpace];
+  };
+  const int first = static_cast<int>(std::max<int64_t>(0, -x0));
+  const int last = static_cast<int>(std::min<int64_t>(n, s.width - x0));
+  for (int i = -1; i < first; ++i) across(i, clamped(x0 + i, s.width));
 #pragma omp simd
-  for (int i = 0; i < n + 2; ++i) {
-    sum[i] = a.sum[i] + 2 * b.sum[i] + d.sum[i];
-    dy[i] = d.sum[i] - a.sum[i];
-    if (!kFlat) dz[i] = a.difference[i] + 2 * b.difference[i] + d.difference[i];
-  }
+  for (int i = first; i < last; ++i) across(i, x0 + i);
+  for (int i = last; i <= n; ++i) across(i, clamped(x0 + i, s.width));
 #pragma omp simd
   for (int i = 0; i < n; ++i) {
-    out.x[i] = c[2] * (sum[i + 2] - sum[i]);
-    out.y[i] = c[1] * (dy[i] + 2 * dy[i + 1] + dy[i + 2]);
-    if (!kFlat) out.z[i] = c[0] * (dz[i] + 2 * dz[i + 1] + dz[i + 2]);
+    out.x[i] = sum[i + 1] - sum[i - 1];
+    out.y[i] = sum[i - 1] + 2 * sum[i] + sum[i + 1];
+    if (!kFlat) out.z[i] = difference[i - 1] + 2 * difference[i] + difference[i + 1];
   }
 }
 
-template <bool kFlat> inline float length(const Derivatives& d, int i, float eps) {
-  float sum = eps + d.y[i] * d.y[i] + d.x[i] * d.x[i];
-  if (!kFlat) sum += d.z[i] * d.z[i];
-  return std::sqrt(sum);
-}
+// Weighted derivative along each axis, of a voxel of the row between two others.
+template <bool kFlat> struct Derivative {
+  float x, y, z = 0;
+  Derivative(const Part& a, const Part& b, const Part& d, const float (&c)[3], int i)
+      : x(c[2] * (a.x[i] + 2 * b.x[i] + d.x[i])), y(c[1] * (d.y[i] - a.y[i])) {
+    if (!kFlat) z = c[0] * (a.z[i] + 2 * b.z[i] + d.z[i]);
+  }
+  float length(float eps) const {
+    const float plane = eps + y * y + x * x;
+    return std::sqrt(kFlat ? plane : plane + z * z);
+  }
+};
 
 void scaled(const float* weights, bool flat, float (&c)[3]) {
   for (int d = 0; d < 3; ++d) c[d] = weights[d] * (flat ? 1.0f / 8 : 1.0f / 32);
@@ -78,17 +73,16 @@ template <class T, bool kFlat> void forward(Shape s, const T* image, const float
     const int64_t x0 = job % pieces * kLongRow, y0 = job / pieces % strips * kStrip;
     const int64_t z = job / pieces / strips % s.depth, start = job / pieces / strips / s.depth * s.voxels();
     const int n = static_cast<int>(std::min<int64_t>(kLongRow, s.width - x0));
-    Across rows[3];  // y - 1, y, y + 1, in turn
-    const auto next = [&](int64_t y) { load<T, kFlat>(s, image + start, z, y, x0 - 1, n + 2, rows[(y + 3) % 3]); };
+    Part rows[3];  // y - 1, y, y + 1, in turn
+    const auto next = [&](int64_t y) { load<T, kFlat>(s, image + start, z, y, x0, n, rows[(y + 3) % 3]); };
     next(y0 - 1);
     next(y0);
     for (int64_t y = y0; y < std::min(y0 + kStrip, s.height); ++y) {
       next(y + 1);
-      Derivatives d;
-      derive<kFlat>(rows[(y + 2) % 3], rows[y % 3], rows[(y + 1) % 3], c, n, d);
+      const Part &before = rows[(y + 2) % 3], &here = rows[y % 3], &after = rows[(y + 1) % 3];
       T* out = magnitude + start + (z * s.height + y) * s.width + x0;
 #pragma omp simd
-      for (int i = 0; i < n; ++i) narrow(length<kFlat>(d, i, eps), out[i]);
+      for (int i = 0; i < n; ++i) narrow(Derivative<kFlat>(before, here, after, c, i).length(eps), out[i]);
     }
   }
 }
@@ -103,8 +97,8 @@ void backward(Shape s, const T* gradient, const T* image, const float* weights, 
 #pragma omp parallel num_threads(s.threads)
   {
     Fold fold;
-    std::vector<Across> rows(Fold::kHeight + 4);
-    Derivatives d{};
+    std::vector<Part> rows(Fold::kHeight + 4);
+    Part h{};  // derivatives times upstream gradient over magnitude
     T upstream[kRowSpace];
 #pragma omp for
     for (int64_t job = 0; job < s.batch * nz * ny * nx; ++job) {
@@ -115,24 +109,24 @@ void backward(Shape s, const T* gradient, const T* image, const float* weights, 
       const int height = static_cast<int>(std::min<int64_t>(Fold::kHeight, s.height - y0));
       for (int z = -Fold::kAcross; z < depth + Fold::kAcross; ++z) {
         const int64_t zc = clamped(z0 + z, s.depth);
-        for (int y = -2; y < height + 2; ++y) load<T, kFlat>(s, image + start, zc, y0 + y, x0 - 2, n + 4, rows[y + 2]);
+        for (int y = -2; y < height + 2; ++y) load<T, kFlat>(s, image + start, zc, y0 + y, x0 - 1, n + 2, rows[y + 2]);
         for (int y = -1; y < height + 1; ++y) {
           const int64_t yc = clamped(y0 + y, s.height);
-          const Across* row = &rows[yc - y0 + 2];
-          derive<kFlat>(row[-1], row[0], row[1], c, n + 2, d);
+          const Part* row = &rows[yc - y0 + 2];
           const T* g = gradient + start + (zc * s.height + yc) * s.width;
           const float cy = yc == y0 + y ? c[1] : -c[1], cz = zc == z0 + z ? c[0] : -c[0];
           copy_row(g, x0, n, 1, s.width, upstream, n + 2);
 #pragma omp simd
           for (int i = 0; i < n + 2; ++i) {
-            const float ratio = widen(upstream[i]) / length<kFlat>(d, i, eps);
-            d.x[i] *= ratio * c[2];
-            d.y[i] *= ratio * cy;
-            if (!kFlat) d.z[i] *= ratio * cz;
+            const Derivative<kFlat> d(row[-1], row[0], row[1], c, i);
+            const float ratio = widen(upstream[i]) / d.length(eps);
+            h.x[i] = d.x * ratio * c[2];
+            h.y[i] = d.y * ratio * cy;
+            if (!kFlat) h.z[i] = d.z * ratio * cz;
           }
-          if (x0 == 0) d.x[0] = -d.x[1], d.y[0] = d.y[1], d.z[0] = d.z[1];
-          if (x0 + n == s.width) d.x[n + 1] = -d.x[n], d.y[n + 1] = d.y[n], d.z[n + 1] = d.z[n];
-          fold.add(z, y, d.x, d.y, d.z, n);
+          if (x0 == 0) h.x[0] = -h.x[1], h.y[0] = h.y[1], h.z[0] = h.z[1];
+          if (x0 + n == s.width) h.x[n + 1] = -h.x[n], h.y[n + 1] = h.y[n], h.z[n + 1] = h.z[n];
+          fold.add(z, y, h.x, h.y, h.z, n);
         }
       }
       fold.fold(depth, height, n);

@@ -92,7 +92,8 @@ template <class T, int kCount> __device__ inline void load_wide(const T* from, f
   for (int i = 0; i < kCount; ++i) x[i] = widen(raw.at[i]);
 }
 
-// Up to kMost classes stay in registers; the softmax takes the largest score away first.
+// Up to kMost classes stay in registers; the softmax takes the largest score away first. Pointers walk from class to
+// class: offsets to each of them would not fit beside the scores.
 template <class T, int kCount, int kMost>
 __global__ void __launch_bounds__(kThreads)
     backward_kernel(Shape s, const T* gradient, const T* logits, float temperature, T* result) {
@@ -101,13 +102,15 @@ __global__ void __launch_bounds__(kThreads)
   const int64_t voxels = s.voxels(), start = p.batch * s.channels * voxels + p.voxel;
   const int classes = static_cast<int>(s.channels);
   const float scale = 1.0f / temperature;
+  logits += start, gradient += start, result += start;
   float x[kMost][kCount];
   Vector<T, kCount> g[kMost];
 #pragma unroll
   for (int k = 0; k < kMost; ++k)
     if (k < classes) {
-      load_wide(logits + start + k * voxels, x[k]);
-      g[k] = Vector<T, kCount>::load(gradient + start + k * voxels);
+      load_wide(logits, x[k]);
+      g[k] = Vector<T, kCount>::load(gradient);
+      logits += voxels, gradient += voxels;
     }
   float top[kCount], total[kCount] = {}, dot[kCount] = {};
 #pragma unroll
@@ -138,7 +141,8 @@ __global__ void __launch_bounds__(kThreads)
       Vector<T, kCount> out;
 #pragma unroll
       for (int i = 0; i < kCount; ++i) out.at[i] = narrow<T>(x[k][i] * total[i] * (widen(g[k].at[i]) - dot[i]));
-      out.store(result + start + k * voxels);
+      out.store(result);
+      result += voxels;
     }
 }
 

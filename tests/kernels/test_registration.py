@@ -60,7 +60,7 @@ def test_opcheck(operator: str, backend: str) -> None:
 def everything(x: Tensor) -> Tensor:
     spacing = (1.0, 2.0, 1.5)
     hard = one_hot_argmax(x, 0.7, gumbel_seed=3)
-    edge = argmax_edges(x, spacing).sum() + edge_magnitude(x, spacing, temperature=0.5).sum()
+    edge = argmax_edges(x, spacing).sum() + edge_magnitude(x, spacing, temperature=0.5, smoothing=2.0).sum()
     smooth = sobel(contrast(label_map(x), torch.arange(3.0), torch.ones(3), 4) + x, spacing)
     return (hard * x).sum() + edge + smooth.sum() + edges(label_map(x), spacing).sum()
 
@@ -142,6 +142,9 @@ REFUSED: list[tuple[Callable[[], Tensor], str]] = [
     (lambda: edge_magnitude(X, (1.0, 1.0, 1.0), eps=0), "eps must be > 0, got 0"),
     (lambda: argmax_edges(X, (1.0, 1.0, 1.0), temperature=-1), "temperature must be > 0, got -1"),
     (lambda: argmax_edges(X, (1.0, float("nan"), 1.0)), "spacing must be positive"),
+    (lambda: argmax_edges(X, (1.0, 1.0, 1.0), smoothing=-1.0), "smoothing must be finite and >= 0, got -1.0"),
+    (lambda: edge_magnitude(X, (1.0, 1.0, 1.0), smoothing=float("inf")), "smoothing must be finite and >= 0, got inf"),
+    (lambda: edges(X, (1.0, 1.0, 1.0), smoothing=float("nan")), "smoothing must be finite and >= 0, got nan"),
     (lambda: edges(LABEL, (1.0, 1.0), per_class=True), "one_hot"),
     (lambda: edges(LABEL.expand(1, 2, 4, 4), (1.0, 1.0)), r"labels must be uint8 \[batch, 1, \*spatial\]"),
     (lambda: sobel(LONG, (1.0, 1.0)), "torch.int64"),
