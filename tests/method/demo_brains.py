@@ -45,7 +45,7 @@ class Patient:
 
 def plan() -> Plan:
     """A 2D configuration of three resolutions at the demo's spacing."""
-    base = tiny_plan(dimension=2)
+    base = tiny_plan(dimension=2, features=(8, 16, 32), box=BOX, patch=(80, 80, 1), spacing_mm=(SPACING_MM,) * 3)
     randomisation = base.randomisation.model_copy(
         update={"class_spread": (0.01, 0.05), "bias": (0, 0.2), "noise": (0, 0.03), "slice_mm": (3, 6)}
     )
@@ -54,7 +54,6 @@ def plan() -> Plan:
     )
     return base.model_copy(
         update={
-            "spacing_mm": (SPACING_MM,) * 3, "box": BOX, "patch": (80, 80, 1), "features": (8, 16, 32),
             "batch_size": 4, "ema_decay": 0.97, "stages": Stages(anatomy=250, restoration=200, recoupling=40),
             "randomisation": randomisation, "corruption": corruption,
         }
