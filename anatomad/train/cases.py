@@ -63,7 +63,8 @@ class SampleLoader(SlimDataLoaderBase):  # type: ignore[misc]  # batchgenerators
     """Samples of the step that ``step`` names, a list of ``plan.batch_size`` per batch.
 
     It runs in the training process: a stored case is a few megabytes away, while patches are drawn on the device that
-    trains, so that worker processes would only add copies. Cases stay there when all fit. What it yields depends on (seed, stage, step) alone.
+    trains, so that worker processes would only add copies. All cases stay there, or none where they would not fit. What
+    it yields depends on (seed, stage, step) alone.
     """
 
     def __init__(self, cases: CaseSource, plan: Plan, stage: str, device: torch.device, step: int = 0) -> None:
