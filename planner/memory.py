@@ -31,7 +31,7 @@ _MOMENTUM, _AVERAGE = 1, 1  # copies of the trained parameters; nearly all of th
 # They follow from the code and depend on no plan; benchmarks/memory.py measures them.
 _ANATOMY, _ANATOMY_LAYERS, _RESTORATION, _RECOUPLING, _FROZEN = 330, 23, 165, 157, 120
 _JOINING = {2: 219, 3: 168}
-_VOLUMES, _SLICED, _PADDED, _DRAWN = 122, 192, 24, 108
+_VOLUMES, _SLICED, _PADDED, _AVERAGED, _DRAWN = 122, 192, 24, 258, 108
 
 Device = Literal["cpu", "gpu"]
 Lines = tuple["Line", ...]
@@ -239,9 +239,11 @@ class _Model:
             _, v, w = sorted(self.plan.box)
             through = SLICES * max(v, self.plan.patch[0]) * max(w, self.plan.patch[1])
             volumes = float(_SLICED * self.box + _PADDED * through)
+        averaged = _AVERAGED * self.box if self.plan.dimension == 2 else 0
         drawing = 3 * RECOUPLING_WIDTH * self.bytes * self.box
         return {
             "networks": (weights, Line("volumes", volumes), Line("layers", self.restoration.passing() * through)),
+            "average of three axes": (weights, Line("volumes", averaged)),
             "recoupling": (weights, Line("volumes", _DRAWN * self.box), Line("layers", drawing)),
         }
 
