@@ -54,6 +54,13 @@ def test_prediction_is_near_the_trace_and_hardly_below(name: str) -> None:
     assert 0.95 <= memory.peak(needs.prediction) / prediction_peak(*SETTINGS[name]) <= 1.10
 
 
+def test_many_slices_are_fullest_when_three_answers_are_averaged() -> None:
+    plan = tiny_plan(dimension=2, box=(128, 128, 128), patch=(128, 128, 1))
+    prediction = memory.predict(plan, "bfloat16").prediction
+    assert max(prediction, key=lambda moment: memory.total(prediction[moment])) == "average of three axes"
+    assert 0.95 <= memory.peak(prediction) / prediction_peak(plan, "bfloat16") <= 1.10
+
+
 def test_large_networks_on_small_patches_are_fullest_in_the_optimiser() -> None:
     training = memory.predict(*SETTINGS["wide on little"]).training
     assert max(training, key=lambda moment: memory.total(training[moment])) == "anatomy, optimiser"
