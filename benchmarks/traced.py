@@ -115,13 +115,18 @@ def _accounted(device: str) -> Iterator[Account]:
 
 
 def step_peaks(plan: Plan, precision: str, device: str = "cpu", steps: int = 2) -> dict[str, int]:
-    """Peak bytes of a training step, by stage; the first step also makes the optimiser's state."""
+    """Peak bytes of a training step, by stage; the first step also makes the optimiser's state.
+
+    Training keeps a copy of its last good state, and so does this.
+    """
     peaks = {}
     for stage in STAGES:
         with _accounted(device) as account:
             learner = Learner(DisentangledAnatomy(plan), stage, plan, steps, precision)
             samples = [_sample(plan, number) for number in range(plan.batch_size)]
+            good: list[dict[str, Tensor]] = []
             for number in range(steps):
+                good[:] = [learner.tensors()]
                 account.peak = account.now
                 learner.step(samples, number)
             peaks[stage.name] = account.peak

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import starmap
 from typing import Literal, NamedTuple
 
 from anatomad.planner.machine import GB, Machine
@@ -22,7 +23,7 @@ USABLE = 0.85  # of the rest: operators need room to work, and free memory comes
 SLICES = 24  # of a volume that go through 2D networks together
 RECOUPLING_WIDTH = 16
 
-_FLOAT, _INDEX = 4, 8
+_FLOAT, _HALF, _INDEX = 4, 2, 8
 _CODE, _QUARTILES, _HIDDEN = 8, 3, 32
 _MOMENTUM, _AVERAGE = 1, 1  # copies of the trained parameters; nearly all of them are convolutions, which Muon trains
 
@@ -30,7 +31,7 @@ _MOMENTUM, _AVERAGE = 1, 1  # copies of the trained parameters; nearly all of th
 # They follow from the code and depend on no plan; benchmarks/memory.py measures them.
 _ANATOMY, _ANATOMY_LAYERS, _RESTORATION, _RECOUPLING, _FROZEN = 330, 23, 165, 157, 120
 _JOINING = {2: 219, 3: 168}
-_VOLUMES, _SLICED, _PADDED, _DRAWN = 122, 192, 24, 108
+_VOLUMES, _SLICED, _PADDED, _AVERAGED, _DRAWN = 122, 192, 24, 258, 108
 
 Device = Literal["cpu", "gpu"]
 Lines = tuple["Line", ...]
@@ -93,11 +94,21 @@ class Network:
 
     def parameters(self) -> int:
         """Number of weights."""
+        head = (self.features[0] + 1) * self.classes
+        return head + sum(rows * (columns + 2) for rows, columns in self._matrices())
+
+    def orthogonalising(self) -> float:
+        """Bytes while the optimiser makes the step of the largest convolution orthogonal."""
+        return max(starmap(_orthogonalising, self._matrices()))
+
+    def _matrices(self) -> Iterator[tuple[int, int]]:
+        """Rows (outputs) and columns of the hidden convolutions, each of which has a normalisation."""
         coarse = zip((self.inputs, *self.features[:-1]), self.features, self._kernels, strict=True)
         fine = zip(self.features[1:], self.features[:-1], self._kernels[:-1], strict=True)
-        count = (self.features[0] + 1) * self.classes
-        count += sum(kernel * o * (i + o) + 4 * o for i, o, kernel in coarse)
-        return count + sum(kernel * high * (low + 2 * high) + 4 * high for low, high, kernel in fine)
+        blocks = [*coarse, *((low + high, high, kernel) for low, high, kernel in fine)]
+        for inputs, outputs, kernel in blocks:
+            yield outputs, kernel * inputs
+            yield outputs, kernel * outputs
 
     def kept(self) -> Iterator[tuple[str, float]]:
         """What the backward pass needs, by layer, in bytes per voxel of the patch."""
@@ -128,6 +139,11 @@ class Network:
     def _block(self, width: int, share: float, last: int) -> float:
         """Two convolutions, normalisations and activations, the last of which takes ``last`` bytes per element."""
         return share * width * (4 * self._norm_bytes + self.bytes + last)
+
+
+def _orthogonalising(rows: int, columns: int) -> float:
+    """Bytes of Newton and Schulz's iteration: the step in float32, it twice in bfloat16, and two of its products."""
+    return (_FLOAT + 2 * _HALF) * rows * columns + 2 * _HALF * min(rows, columns) ** 2
 
 
 def recoupling_parameters(plan: Plan) -> tuple[int, int]:
@@ -182,9 +198,9 @@ class _Model:
         voxels = self.plan.batch_size * self.patch
         drawn = Line("recoupling decoder", 6 * RECOUPLING_WIDTH * self.bytes * voxels)
         trained = {
-            "anatomy": self.anatomy.parameters() + self.imaging,
-            "restoration": self.restoration.parameters(),
-            "recoupling": self.imaging,
+            "anatomy": (self.anatomy.parameters() + self.imaging, self.anatomy.orthogonalising()),
+            "restoration": (self.restoration.parameters(), self.restoration.orthogonalising()),
+            "recoupling": (self.imaging, _orthogonalising(RECOUPLING_WIDTH, RECOUPLING_WIDTH * 3**self.plan.dimension)),
         }
         seen = [Line(f"anatomy {name}", 2 * size * voxels) for name, size in self.anatomy.kept()]
         refilled = [Line(f"restoration {name}", size * voxels) for name, size in self.restoration.kept()]
@@ -204,11 +220,11 @@ class _Model:
         passing = Line("restoration, frozen", (self.restoration.passing() + _FROZEN) * voxels)
         result: dict[str, Lines] = {}
         for stage, lines in moments.items():
-            count = trained[stage.partition(",")[0]]
+            count, orthogonalising = trained[stage.partition(",")[0]]
             held = self._held(count)
-            cast = Line("weights in bfloat16", 2.0 * count if self.bytes == 2 else 0.0)
+            cast = Line("weights in bfloat16", float(_HALF) * count if self.bytes == 2 else 0.0)
             result[stage] = (*held, cast, *lines)
-            steps = (Line("gradients", _FLOAT * count), Line("optimiser at work", _FLOAT * count))
+            steps = (Line("gradients", _FLOAT * count), Line("optimiser at work", orthogonalising))
             result[f"{stage}, optimiser"] = (*held, *steps)
         result["recoupling, frozen networks"] = (*self._held(self.imaging), passing)
         return result
@@ -223,9 +239,11 @@ class _Model:
             _, v, w = sorted(self.plan.box)
             through = SLICES * max(v, self.plan.patch[0]) * max(w, self.plan.patch[1])
             volumes = float(_SLICED * self.box + _PADDED * through)
+        averaged = _AVERAGED * self.box if self.plan.dimension == 2 else 0
         drawing = 3 * RECOUPLING_WIDTH * self.bytes * self.box
         return {
             "networks": (weights, Line("volumes", volumes), Line("layers", self.restoration.passing() * through)),
+            "average of three axes": (weights, Line("volumes", averaged)),
             "recoupling": (weights, Line("volumes", _DRAWN * self.box), Line("layers", drawing)),
         }
 
@@ -234,5 +252,6 @@ class _Model:
             Line("weights", _FLOAT * self.weights),
             Line("optimiser", _FLOAT * _MOMENTUM * trained),
             Line("moving average", _FLOAT * _AVERAGE * trained),
+            Line("snapshot of all that", _FLOAT * (self.weights + (_MOMENTUM + _AVERAGE) * trained)),
             Line("cases of the batch", _FLOAT * len(self.plan.tissues) * self.box * self.plan.batch_size),
         )

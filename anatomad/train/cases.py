@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,9 @@ from numpy.typing import NDArray
 
 from anatomad.errors import DataError
 from anatomad.models.dal import brain_position
+from anatomad.models.device import precision_of
 from anatomad.parallel import free_memory
+from anatomad.planner import memory
 from anatomad.planner.plan import Plan
 from anatomad.preprocess.store import StoredCase, load_case, preprocessing_digest
 from anatomad.synth.deform import CaseVolumes, Patch
@@ -41,9 +44,9 @@ class CaseSource(Sequence[StoredCase]):
 
     def __init__(self, folder: Path, ids: Sequence[str]) -> None:
         self.ids, self._folder = tuple(ids), folder
-        size = sum((folder / f"{case_id}.safetensors").stat().st_size for case_id in ids)
+        self.needed = _MEMORY_SHARE * sum((folder / f"{case_id}.safetensors").stat().st_size for case_id in ids)
         free = free_memory()
-        self.in_memory = free is None or size * _MEMORY_SHARE < free
+        self.in_memory = free is None or self.needed < free
         self._kept: dict[int, StoredCase] = {}
 
     def __len__(self) -> int:
@@ -60,12 +63,14 @@ class SampleLoader(SlimDataLoaderBase):  # type: ignore[misc]  # batchgenerators
     """Samples of the step that ``step`` names, a list of ``plan.batch_size`` per batch.
 
     It runs in the training process: a stored case is a few megabytes away, while patches are drawn on the device that
-    trains, so that worker processes would only add copies. What it yields depends on (seed, stage, step) alone.
+    trains, so that worker processes would only add copies. All cases stay there, or none where they would not fit. What
+    it yields depends on (seed, stage, step) alone.
     """
 
     def __init__(self, cases: CaseSource, plan: Plan, stage: str, device: torch.device, step: int = 0) -> None:
         super().__init__(cases, plan.batch_size)
         self.step = step
+        self.on_device = cases.in_memory and cases.needed < _room(device, plan)
         self._ready: dict[tuple[int, int], CaseVolumes] = {}
         self._seed, self._stage, self._device = plan.seed, stage, device
 
@@ -83,9 +88,18 @@ class SampleLoader(SlimDataLoaderBase):  # type: ignore[misc]  # batchgenerators
         case = self._data[index]
         channel = draws.integer(0, len(case.image) - 1)
         volumes = self._ready.get((index, channel)) or volumes_of(case, channel, self._device)
-        if self._data.in_memory:
+        if self.on_device:
             self._ready[index, channel] = volumes
         return Sample(case.id, volumes, draws)
+
+
+def _room(device: torch.device, plan: Plan) -> float:
+    """Bytes of a GPU that a training step leaves free; whether RAM is free the source of the cases knows."""
+    if device.type != "cuda":
+        return math.inf
+    step = memory.peak(memory.predict(plan, precision_of(device, plan.precision), "gpu").training)
+    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return memory.USABLE * (torch.cuda.mem_get_info(device)[0] + unused) - step
 
 
 def volumes_of(case: StoredCase, channel: int, device: torch.device) -> CaseVolumes:

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from anatomad.errors import DataError
+from anatomad.planner import memory
 from anatomad.train import cases
 from anatomad.train.cases import CaseSource, SampleLoader, check_store, whole_case
 from tests.train.fold import FOLD, SIDE, make_job, tiny_plan, write_case
@@ -27,6 +28,23 @@ def test_samples_depend_on_the_step_alone(tmp_path: Path, monkeypatch: pytest.Mo
             assert torch.equal(a.volumes.tissue_and_image, b.volumes.tissue_and_image)
             assert torch.equal(a.draws.normal(4), b.draws.normal(4))
     assert {sample.case_id for _ in range(9) for sample in next(first)} == {"a", "b"}
+
+
+def test_cases_stay_on_a_gpu_only_beside_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, card = tiny_plan(precision="float32"), torch.device("cuda")
+    make_job(tmp_path, plan)
+    source = CaseSource(tmp_path / "store", FOLD.train)
+    step = memory.peak(memory.predict(plan, "float32", "gpu").training)
+
+    def stays(free: float) -> bool:
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (int(free), int(80e9)))
+        return SampleLoader(source, plan, "anatomy", card).on_device
+
+    assert SampleLoader(source, plan, "anatomy", CPU).on_device
+    assert stays(1.01 * (step + source.needed) / memory.USABLE)
+    assert not stays(0.99 * (step + source.needed) / memory.USABLE)
+    monkeypatch.setattr(source, "in_memory", False)
+    assert not stays(80e9)
 
 
 def test_whole_case(tmp_path: Path) -> None:
