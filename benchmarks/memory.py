@@ -21,10 +21,10 @@ import torch
 
 from anatomad.io.atomic import write_json
 from anatomad.planner import memory
-from anatomad.planner.fingerprint import CaseFingerprint, ChannelFingerprint, Fingerprint
 from anatomad.planner.machine import Machine
 from anatomad.planner.plan import Plan
 from anatomad.planner.planning import make_plan
+from anatomad.planner.records import CaseFingerprint, ChannelFingerprint, Fingerprint
 from benchmarks.traced import prediction_peak, step_peaks
 
 ROOT = Path(__file__).parents[1]

@@ -59,10 +59,10 @@ def quantiles(title: str, rows: Sequence[Sequence[float]]) -> str:
     return _svg(_WIDTH, _HEIGHT, title, _axis() + "".join(strokes) + ends + _middle("scans by their median"))
 
 
-def stack(parts: Sequence[tuple[str, int]], budget: int | None) -> str:
+def stack(parts: Sequence[tuple[str, float]], budget: float) -> str:
     """One bar of amounts in bytes, laid end to end, and the budget as a stroke."""
     total = sum(size for _, size in parts)
-    full = max(total, budget or 0, 1)
+    full = max(total, budget, 1)
     width, shapes, at = 860, [], 0.0
     for index, (name, size) in enumerate(parts):
         colour, length = _COLOURS[index % len(_COLOURS)], width * size / full
@@ -74,17 +74,15 @@ def stack(parts: Sequence[tuple[str, int]], budget: int | None) -> str:
             + _text(index % 3 * 290 + 15, 81 + index // 3 * 18, label)
         )
         at += length
-    title = f"{gigabytes(total)} needed"
-    if budget is not None:
-        title += f" of {gigabytes(budget)}"
-        x = width * budget / full
-        shapes.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="22" y2="56" stroke="currentColor" stroke-width="2"/>')
+    x = width * budget / full
+    shapes.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="22" y2="56" stroke="currentColor" stroke-width="2"/>')
+    title = f"{gigabytes(total)} needed of {gigabytes(budget)}"
     return _svg(width, 80 + (len(parts) + 2) // 3 * 18, title, "".join(shapes))
 
 
-def gigabytes(size: int) -> str:
-    """A size in bytes as text."""
-    return f"{size / 2**30:.2f} GiB" if size >= 2**28 else f"{size / 2**20:.0f} MiB"
+def gigabytes(size: float) -> str:
+    """A size in bytes as text, in the units of the plan."""
+    return f"{size / 1e9:.2f} GB" if size >= 2.5e8 else f"{size / 1e6:.0f} MB"
 
 
 def _svg(width: int, height: int, title: str, content: str) -> str:

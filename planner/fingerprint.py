@@ -12,31 +12,10 @@ from anatomad.parallel import run_jobs
 from anatomad.planner.dataset import Case, RawDataset
 from anatomad.planner.measure import measure_image
 from anatomad.planner.outliers import distributions_of, find_outliers
-from anatomad.planner.records import (
-    FINGERPRINT_VERSION,
-    PERCENTILES,
-    CaseFingerprint,
-    ChannelFingerprint,
-    Distribution,
-    Fingerprint,
-    Outlier,
-    Record,
-)
+from anatomad.planner.records import FINGERPRINT_VERSION, CaseFingerprint, Fingerprint, Record
 from anatomad.planner.repeats import find_repeats
 from anatomad.planner.splits import read_participants
 from anatomad.planner.thumbnails import Thumbnail, read_thumbnails, write_thumbnails
-
-__all__ = [
-    "FINGERPRINT_VERSION",
-    "PERCENTILES",
-    "CaseFingerprint",
-    "ChannelFingerprint",
-    "Distribution",
-    "Fingerprint",
-    "Outlier",
-    "measure_case",
-    "take_fingerprint",
-]
 
 _Stamp = tuple[tuple[int, str, int, int], ...]
 

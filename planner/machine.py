@@ -13,11 +13,15 @@ from anatomad.errors import UsageError
 from anatomad.parallel import total_memory
 
 GB = 10**9
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*GI?B?", re.IGNORECASE)
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(GB?|GiB)", re.IGNORECASE)
+_UNITS = {"g": GB, "gb": GB, "gib": 2**30}
 _NATIVE_BFLOAT16 = {"amx_bf16", "avx512_bf16"}
 _NVIDIA_SMI = ("nvidia-smi", "--query-gpu=memory.free", "--format=csv,noheader,nounits")
 _UNKNOWN_GB = 4.0
 _CPUINFO = Path("/proc/cpuinfo")
+
+
+Precision = Literal["auto", "float32", "bfloat16"]
 
 
 class Machine(BaseModel):
@@ -36,6 +40,10 @@ class Machine(BaseModel):
     precision: Literal["float32", "bfloat16"]
     time_s: Annotated[float, Field(gt=0)] | None = None
 
+    def precision_of(self, wanted: Precision) -> Precision:
+        """What a plan's ``precision`` means here."""
+        return self.precision if wanted == "auto" else wanted
+
 
 def find_machine(memory: str = "auto", time_s: float | None = None) -> Machine:
     """The machine that ``--memory`` names.
@@ -53,7 +61,7 @@ def find_machine(memory: str = "auto", time_s: float | None = None) -> Machine:
     size = _SIZE.fullmatch(memory)
     if size is None or float(size[1]) <= 0:
         raise UsageError(f"--memory {memory!r}: expected auto, cpu, or the memory of a GPU like 8GB")
-    return _gpu(float(size[1]), time_s)
+    return _gpu(float(size[1]) * _UNITS[size[2].lower()] / GB, time_s)
 
 
 def free_gpu_memory() -> int | None:

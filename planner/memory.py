@@ -15,13 +15,11 @@ from itertools import starmap
 from typing import Literal, NamedTuple
 
 from anatomad.planner.machine import GB, Machine
-from anatomad.planner.plan import Plan
+from anatomad.planner.plan import RECOUPLING_WIDTH, SLICES, Plan
 
 MB = 10**6
 RESERVED_GB = 0.75  # the process itself, or a GPU's context and libraries
 USABLE = 0.85  # of the rest: operators need room to work, and free memory comes in pieces
-SLICES = 24  # of a volume that go through 2D networks together
-RECOUPLING_WIDTH = 16
 
 _FLOAT, _HALF, _INDEX = 4, 2, 8
 _CODE, _QUARTILES, _HIDDEN = 8, 3, 32
@@ -172,11 +170,10 @@ def fits(plan: Plan, precision: str, machine: Machine) -> bool:
     return max(peak(needs.training), peak(needs.prediction)) <= usable(machine)
 
 
-def fullest(plan: Plan, machine: Machine) -> list[tuple[str, int]]:
-    """Lines of the fullest moment of training on a machine, with their bytes."""
-    precision = machine.precision if plan.precision == "auto" else plan.precision
-    moments = predict(plan, precision, machine.kind).training
-    return [(line.what, round(line.size)) for line in max(moments.values(), key=total) if line.size]
+def fullest(plan: Plan, machine: Machine) -> list[Line]:
+    """Lines of the fullest moment of training on a machine."""
+    moments = predict(plan, machine.precision_of(plan.precision), machine.kind).training
+    return [line for line in max(moments.values(), key=total) if line.size]
 
 
 def usable(machine: Machine) -> float:

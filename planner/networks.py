@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from anatomad.planner.machine import Machine
-from anatomad.planner.plan import Shape, Stages
+from anatomad.planner.plan import Shape, Stages, total_stride
 from anatomad.planner.rules import Choice, Triple
 
 LEAST_SIDE = 8  # voxels at the coarsest resolution: fewer know nothing that the position does not say
@@ -34,15 +34,6 @@ class Form:
     dimension: Literal[2, 3]
     strides: tuple[Shape, ...]
     kernel_sizes: tuple[Shape, ...]
-
-    def total(self) -> Shape:
-        """Product of the strides, per axis."""
-        return _three(math.prod(axis) for axis in zip(*self.strides, strict=True))
-
-    def divisor(self) -> Shape:
-        """What the sides of a working volume divide by: slices lie across every axis."""
-        total = self.total()
-        return total if self.dimension == 3 else (max(total),) * 3
 
 
 def form(sides: Shape, spacing_mm: Triple, dimension: Literal[2, 3]) -> Form:
@@ -99,7 +90,7 @@ def patches(box: Shape, found: Form) -> Iterator[Shape]:
     whole = box if found.dimension == 3 else (max(box), max(box), 1)
     seen: set[Shape] = set()
     for number in range(_PATCH_STEPS, 0, -1):
-        pairs = zip(whole, found.total(), strict=True)
+        pairs = zip(whole, total_stride(found.strides), strict=True)
         sides = _three(max(step, side * number // _PATCH_STEPS // step * step) for side, step in pairs)
         if sides not in seen:
             seen.add(sides)

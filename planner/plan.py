@@ -5,24 +5,26 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from anatomad.errors import PlanError, UsageError
-from anatomad.planner.machine import Machine
+from anatomad.planner.machine import Machine, Precision
 
 PLAN_VERSION: Literal[2] = 2
 TISSUES = ("background", "csf", "grey matter", "white matter")
 GROUPS = 4  # of the networks' group normalisation: every width is a multiple
+RECOUPLING_WIDTH = 16  # channels of the recoupling decoder
+SLICES = 24  # of a volume at a time: enough to keep two cores or a GPU busy, little enough memory
 
 Range = tuple[float, float]
 Shape = tuple[int, int, int]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(gt=0)]
 Counts = tuple[Count, Count, Count]
-Precision = Literal["auto", "float32", "bfloat16"]
 
 
 class _Frozen(BaseModel):
@@ -112,6 +114,18 @@ class _Shared(_Frozen):
         return self
 
 
+def total_stride(strides: Sequence[Shape]) -> Shape:
+    """Product of the strides of all resolutions, per axis."""
+    x, y, z = (math.prod(axis) for axis in zip(*strides, strict=True))
+    return x, y, z
+
+
+def divisor(dimension: int, strides: Sequence[Shape]) -> Shape:
+    """What the sides of a working volume divide by: 2D networks look along every axis."""
+    total = total_stride(strides)
+    return total if dimension == 3 else (max(total),) * 3
+
+
 class _Network(_Frozen):
     """What a configuration decides for itself: the networks, what they are shown, and how they learn."""
 
@@ -132,13 +146,11 @@ class _Network(_Frozen):
 
     def total_stride(self) -> Shape:
         """Voxels per axis of the patch that make one at the coarsest resolution."""
-        x, y, z = (math.prod(axis) for axis in zip(*self.strides, strict=True))
-        return x, y, z
+        return total_stride(self.strides)
 
     def divisor(self) -> Shape:
-        """What each side of a working volume must divide by: 2D networks look along every axis."""
-        total = self.total_stride()
-        return total if self.dimension == 3 else (max(total), max(total), max(total))
+        """What each side of a working volume must divide by."""
+        return divisor(self.dimension, self.strides)
 
     @model_validator(mode="after")
     def _resolutions(self) -> _Network:

@@ -10,7 +10,6 @@ from pydantic import TypeAdapter, ValidationError
 
 from anatomad.errors import DataError, UsageError
 from anatomad.planner import memory, networks, rules
-from anatomad.planner.fingerprint import ChannelFingerprint, Fingerprint
 from anatomad.planner.machine import Machine
 from anatomad.planner.plan import (
     TISSUES,
@@ -24,10 +23,12 @@ from anatomad.planner.plan import (
     Randomisation,
     Shape,
     Stages,
+    divisor,
     problems_of,
 )
+from anatomad.planner.records import ChannelFingerprint, Fingerprint
 from anatomad.planner.rules import Choice
-from anatomad.planner.splits import subject_of
+from anatomad.planner.splits import subjects_of
 
 T = TypeVar("T")
 
@@ -57,10 +58,11 @@ def make_plan(
     spacing_mm = table.add("spacing_mm", rules.spacing(images))
     sides = rules.brain_sides(images, spacing_mm)
     forms = _forms(table, sides, spacing_mm)
-    multiple = table.add("multiple", rules.multiple({name: each.divisor() for name, each in forms.items()}))
+    multiple = table.add(
+        "multiple", rules.multiple({name: divisor(each.dimension, each.strides) for name, each in forms.items()})
+    )
     box = table.add("box", rules.box(images, spacing_mm, multiple))
-    known = frozenset(participants)
-    subjects = len({subject_of(case.id, known) for case in fingerprint.cases})
+    subjects = len(subjects_of((case.id for case in fingerprint.cases), participants, fingerprint.repeats))
     fix = table.fixed
     shared: dict[str, Any] = {
         "dataset": fingerprint.dataset,
@@ -161,11 +163,10 @@ def _configuration(
     def plan(**changes: Any) -> Plan:
         return Plan(configuration=name, **shared, **own | changes)
 
-    def precision() -> str:
-        return machine.precision if own["precision"] == "auto" else str(own["precision"])
+    precision = machine.precision_of(own["precision"])
 
     def fits(patch: Shape, features: tuple[int, ...], batch_size: int) -> bool:
-        return memory.fits(plan(patch=patch, features=features, batch_size=batch_size), precision(), machine)
+        return memory.fits(plan(patch=patch, features=features, batch_size=batch_size), precision, machine)
 
     patch = add("patch", networks.patch(shared["box"], found, machine, fits))
     features = add("features", networks.features(patch, found, machine, fits))
@@ -173,7 +174,7 @@ def _configuration(
     own |= {"patch": patch, "features": features, "batch_size": batch_size}
     own["learning_rate"] = add("learning_rate", networks.learning_rate(features))
     own["stages"] = _stages(table, f"configurations.{name}.stages", networks.steps(subjects, batch_size))
-    needed = memory.predict(plan(), precision(), machine.kind)
+    needed = memory.predict(plan(), precision, machine.kind)
     told = f"tensors of a training step, and of the prediction of a scan; planned for {machine.memory_gb:g} GB"
     peaks = Memory(training=needed.training_mb(), prediction=needed.prediction_mb())
     for key, value in peaks:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from anatomad.io.atomic import write_text
 from anatomad.planner.charts import bars, quantiles, stack
+from anatomad.planner.memory import fullest, usable
 from anatomad.planner.plan import PlanFile
 from anatomad.planner.planning import decisions_of
 from anatomad.planner.records import CaseFingerprint, Fingerprint, Outlier
@@ -45,8 +46,6 @@ def write_report(
     fingerprint: Fingerprint,
     plan: PlanFile,
     thumbnails: Path,
-    memory: Sequence[tuple[str, int]] | None,
-    budget: int | None,
     next_command: str,
 ) -> None:
     """Write the page.
@@ -58,8 +57,6 @@ def write_report(
         fingerprint: what was measured.
         plan: what was decided.
         thumbnails: folder of the pictures that the fingerprint kept; no scan is read.
-        memory: what the memory goes to, in bytes; None leaves the bar out.
-        budget: bytes that may be used.
         next_command: to type.
 
     Raises:
@@ -74,7 +71,7 @@ def write_report(
         *_charts(fingerprint),
         *_mosaic(fingerprint, thumbnails),
         *_decisions(plan),
-        *_memory(memory, budget),
+        *_memory(plan),
         f"<h2>Next</h2><pre>{escape(next_command)}</pre>",
     ]
     title = f"Plan of {escape(fingerprint.dataset)}"
@@ -179,5 +176,9 @@ def _decisions(plan: PlanFile) -> list[str]:
     return ["<h2>Decisions</h2>", f"<table><tr><th>decision</th><th>value</th><th>why</th></tr>{''.join(rows)}</table>"]
 
 
-def _memory(memory: Sequence[tuple[str, int]] | None, budget: int | None) -> list[str]:
-    return ["<h2>Memory</h2>", stack(memory, budget)] if memory else []
+def _memory(plan: PlanFile) -> list[str]:
+    chosen, machine = plan.configuration(), plan.machine
+    return [
+        f"<h2>Memory of a training step, {chosen.configuration}</h2>",
+        stack(fullest(chosen, machine), usable(machine)),
+    ]

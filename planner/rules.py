@@ -9,8 +9,8 @@ from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 
-from anatomad.planner.fingerprint import ChannelFingerprint
 from anatomad.planner.plan import Range, Shape
+from anatomad.planner.records import ChannelFingerprint
 from anatomad.planner.splits import LEAVE_ONE_OUT_BELOW, number_of_folds
 
 T = TypeVar("T")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import random
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -64,6 +64,18 @@ def number_of_folds(subjects: int, wanted: int = 5) -> int:
     return max(1, subjects) if subjects < LEAVE_ONE_OUT_BELOW else wanted
 
 
+def subjects_of(
+    case_ids: Iterable[str], participants: Sequence[str] = (), repeats: Sequence[Sequence[str]] = ()
+) -> dict[str, list[str]]:
+    """Cases of each subject: of one name (:func:`subject_of`), or in one of the groups ``repeats``."""
+    subjects: dict[str, list[str]] = {}
+    known = frozenset(participants)
+    first = {case_id: min(group) for group in repeats for case_id in group}
+    for case_id in sorted(case_ids):
+        subjects.setdefault(subject_of(first.get(case_id, case_id), known), []).append(case_id)
+    return subjects
+
+
 def make_splits(
     case_ids: Sequence[str],
     participants: Sequence[str] = (),
@@ -82,11 +94,7 @@ def make_splits(
         seed: Of the order.
         repeats: Groups of cases that show one person, whatever their names say.
     """
-    subjects: dict[str, list[str]] = {}
-    known = frozenset(participants)
-    first = {case_id: min(group) for group in repeats for case_id in group}
-    for case_id in sorted(case_ids):
-        subjects.setdefault(subject_of(first.get(case_id, case_id), known), []).append(case_id)
+    subjects = subjects_of(case_ids, participants, repeats)
     if len(subjects) == 1:
         return [Fold(train=tuple(sorted(case_ids)), val=tuple(sorted(case_ids)))]
     order = sorted(subjects)

@@ -11,7 +11,7 @@ from anatomad.cli.common import say
 
 if TYPE_CHECKING:
     from anatomad.planner.dataset import Case
-    from anatomad.planner.fingerprint import Fingerprint, Outlier
+    from anatomad.planner.records import Fingerprint, Outlier
 
 MOST_ROWS = 200
 _COLOURS = {"ok": "green", "look": "yellow", "mend": "bold red"}

@@ -18,9 +18,9 @@ from anatomad.cli.common import add_folders, add_workers, make_parser, run_comma
 
 if TYPE_CHECKING:
     from anatomad.planner.dataset import RawDataset
-    from anatomad.planner.fingerprint import Fingerprint
     from anatomad.planner.machine import Machine
     from anatomad.planner.plan import PlanFile
+    from anatomad.planner.records import Fingerprint
 
 _log = logging.getLogger(__name__)
 
@@ -200,15 +200,12 @@ def _next_command(args: argparse.Namespace, dataset: RawDataset) -> str:
 
 
 def _write_page(fingerprint: Fingerprint, plan: PlanFile, folder: Path, following: str) -> None:
-    from anatomad.planner.memory import fullest, usable
     from anatomad.planner.report import write_report
 
     if not fingerprint.cases:
         return
     path = folder / "plan.html"
-    lines = fullest(plan.configuration(), plan.machine)
-    budget = int(usable(plan.machine))
-    write_report(path, fingerprint, plan, folder / "fingerprint", lines, budget, following)
+    write_report(path, fingerprint, plan, folder / "fingerprint", following)
     say(f"look at it: {path}")
 
 

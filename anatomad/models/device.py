@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 
 from anatomad.errors import UsageError
-from anatomad.planner.machine import native_bfloat16
-from anatomad.planner.plan import Precision
+from anatomad.planner.machine import Precision, native_bfloat16
 
 
 def choose_device(name: str) -> torch.device:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anatomad.models.unet import convolution
+from anatomad.planner.plan import RECOUPLING_WIDTH
 
 QUANTILES = (0.25, 0.5, 0.75)
 MIN_VOXELS = 32
@@ -77,7 +78,7 @@ class RecouplingDecoder(nn.Module):
     regional differences within a tissue change. In 2D they see the slices across the last axis one by one.
     """
 
-    def __init__(self, tissues: int, dimension: int, width: int = 16) -> None:
+    def __init__(self, tissues: int, dimension: int, width: int = RECOUPLING_WIDTH) -> None:
         super().__init__()
         self.first = _ModulatedConv(tissues + 3, width, ImagingEncoder.code, dimension)
         self.second = _ModulatedConv(width, width, ImagingEncoder.code, dimension)

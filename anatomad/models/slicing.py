@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-_SLICES = 24  # at a time: enough to keep two cores or a GPU busy at this size, little enough memory
+from anatomad.planner.plan import SLICES
 
 
 def sliced(network: Callable[[Tensor], Tensor], volume: Tensor, mask: Tensor, axis: int, size: Sequence[int]) -> Tensor:
@@ -29,7 +29,7 @@ def sliced(network: Callable[[Tensor], Tensor], volume: Tensor, mask: Tensor, ax
     padding = [0, 0, 0, max(0, size[1] - sides[1]), 0, max(0, size[0] - sides[0])]
     chosen = mask.movedim(2 + axis, 0).flatten(1).any(1).nonzero()[:, 0]
     answers = [
-        network(F.pad(slices[part], padding))[:, :, : sides[0], : sides[1], 0].float() for part in chosen.split(_SLICES)
+        network(F.pad(slices[part], padding))[:, :, : sides[0], : sides[1], 0].float() for part in chosen.split(SLICES)
     ]
     answer = torch.zeros(len(slices), *answers[0].shape[1:], device=volume.device)
     answer[chosen] = torch.cat(answers)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.ndimage import map_coordinates
 
 from anatomad.cli import evaluate, plan, predict, train
 from anatomad.planner.plan import read_plan
@@ -15,18 +16,21 @@ from tests.factories import make_affine, write_nifti
 from tests.planner.test_dataset import make_dataset
 
 RADII_MM = np.array([62.0, 74.0, 60.0])
+FOLD_MM = 22.0
 LESION_MM = np.array([20.0, 10.0, 5.0])
 
 Triple = tuple[float, float, float]
 
 
 def brain(spacing: Triple, seed: int, lesion: float) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
-    """Nested ellipsoids of CSF, white and grey matter, and a ball of a lesion with its label."""
+    """Nested shells of CSF, white and grey matter, folded as nobody else's, and a ball of a lesion with its label."""
     shape = np.ceil((2 * RADII_MM + 12) / spacing).astype(int)
     place = np.indices(tuple(shape)) - (shape[:, None, None, None] - 1) / 2
     mm = place * np.array(spacing)[:, None, None, None]
     rng = np.random.default_rng(seed)
     radius = np.sqrt(((mm / (RADII_MM * rng.uniform(0.95, 1.05, 3))[:, None, None, None]) ** 2).sum(0))
+    folds = rng.standard_normal((7, 8, 7))
+    radius += 0.1 * map_coordinates(folds, mm / FOLD_MM + (np.array(folds.shape)[:, None, None, None] - 1) / 2, order=1)
     image = np.select([radius < 0.2, radius < 0.65, radius < 0.9, radius < 1], [250, 1000, 650, 250], 0).astype(float)
     sick = ((mm - LESION_MM[:, None, None, None]) ** 2).sum(0) < 14.0**2
     image += lesion * sick

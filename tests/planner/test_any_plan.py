@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anatomad.planner import memory, rules
-from anatomad.planner.fingerprint import CaseFingerprint, ChannelFingerprint, Fingerprint
 from anatomad.planner.machine import Machine
 from anatomad.planner.plan import PlanFile
 from anatomad.planner.planning import make_plan
+from anatomad.planner.records import CaseFingerprint, ChannelFingerprint, Fingerprint
 from tests.planner.test_rules import image
 
 side_mm = st.floats(0.3, 10).map(lambda mm: round(mm, 4))

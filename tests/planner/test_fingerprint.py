@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from anatomad.errors import ImageError
 from anatomad.planner.dataset import Case, find_dataset
-from anatomad.planner.fingerprint import ChannelFingerprint, Fingerprint, Outlier, measure_case, take_fingerprint
-from anatomad.planner.records import Kind
+from anatomad.planner.fingerprint import measure_case, take_fingerprint
+from anatomad.planner.records import ChannelFingerprint, Fingerprint, Kind, Outlier
 from anatomad.planner.thumbnails import read_thumbnails
 from tests.planner.test_dataset import make_dataset
 

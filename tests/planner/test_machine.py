@@ -34,7 +34,7 @@ def test_memory_that_nobody_knows(monkeypatch: pytest.MonkeyPatch) -> None:
     assert machine.find_machine("cpu").memory_gb == 1.0
 
 
-@pytest.mark.parametrize(("text", "memory_gb"), [("8GB", 8), ("8 gb", 8), ("11.5G", 11.5), ("80GiB", 80)])
+@pytest.mark.parametrize(("text", "memory_gb"), [("8GB", 8), ("8 gb", 8), ("11.5G", 11.5), ("80GiB", 85.9)])
 def test_memory_of_a_card(text: str, memory_gb: float) -> None:
     found = machine.find_machine(text)
     assert (found.kind, found.memory_gb) == ("gpu", memory_gb)

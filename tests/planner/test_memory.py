@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from functools import cache
 from itertools import accumulate
 from pathlib import Path
@@ -66,6 +67,16 @@ def test_large_networks_on_small_patches_are_fullest_in_the_optimiser() -> None:
     assert max(training, key=lambda moment: memory.total(training[moment])) == "anatomy, optimiser"
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """A convolution over small volumes unfolds one of them in every thread: work space that grows with the machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("name", ["volumes", "slices"])
 def test_trace_finds_what_the_allocator_gives_out(name: str, tmp_path: Path) -> None:
     given = {stage.name: allocated(SETTINGS[name].plan, stage, tmp_path / "trace.json") for stage in STAGES}

@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 
 from anatomad.errors import DataError, UsageError
-from anatomad.planner.fingerprint import CaseFingerprint, Fingerprint
 from anatomad.planner.machine import Machine
 from anatomad.planner.planning import decisions_of, holds, make_plan
+from anatomad.planner.records import CaseFingerprint, Fingerprint
 from tests.planner.test_rules import fingerprint, image
 
 CPU = Machine(kind="cpu", memory_gb=16, precision="bfloat16")

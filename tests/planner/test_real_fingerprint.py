@@ -11,7 +11,8 @@ import pytest
 
 from anatomad.parallel import default_workers
 from anatomad.planner.dataset import find_dataset
-from anatomad.planner.fingerprint import Fingerprint, take_fingerprint
+from anatomad.planner.fingerprint import take_fingerprint
+from anatomad.planner.records import Fingerprint
 
 ROOT = os.environ.get("ANATOMAD_TEST_DATA", "")
 pytestmark = [

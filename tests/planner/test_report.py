@@ -7,10 +7,9 @@ import pytest
 
 from anatomad.errors import DataError
 from anatomad.planner.charts import bars, gigabytes, quantiles, stack
-from anatomad.planner.fingerprint import Fingerprint
 from anatomad.planner.machine import Machine
 from anatomad.planner.planning import make_plan
-from anatomad.planner.records import Outlier
+from anatomad.planner.records import Fingerprint, Outlier
 from anatomad.planner.report import MOST_TILES, drawn, write_report
 from anatomad.planner.thumbnails import Thumbnail, read_thumbnails, write_thumbnails
 from tests.planner.test_outliers import dataset
@@ -52,18 +51,10 @@ def thumbnail() -> Thumbnail:
     return Thumbnail(tissue * 60, tissue, tissue * 60, tissue, np.arange(-5, 5, dtype=np.int8))
 
 
-def page(tmp_path: Path, fingerprint: Fingerprint, **memory: object) -> str:
+def page(tmp_path: Path, fingerprint: Fingerprint) -> str:
     for case in fingerprint.cases:
         write_thumbnails(tmp_path, case.id, {channel: thumbnail() for channel in case.channels})
-    options = {"memory": None, "budget": None} | memory
-    write_report(
-        tmp_path / "plan.html",
-        fingerprint,
-        make_plan(fingerprint, CPU),
-        tmp_path,
-        next_command="anatomad_train 001",
-        **options,
-    )
+    write_report(tmp_path / "plan.html", fingerprint, make_plan(fingerprint, CPU), tmp_path, "anatomad_train 001")
     return (tmp_path / "plan.html").read_text(encoding="utf-8")
 
 
@@ -72,7 +63,7 @@ def outlier(case: str, severity: str) -> Outlier:
 
 
 def test_page_needs_nothing_from_elsewhere(tmp_path: Path) -> None:
-    text = page(tmp_path, dataset(*[{0: image()}] * 3), memory=[("parameters", 2**20)], budget=2**32)
+    text = page(tmp_path, dataset(*[{0: image()}] * 3))
     found = Page(text)
     assert found.sources
     assert all(source.startswith("data:image/png;base64,") for source in found.sources)
@@ -81,8 +72,8 @@ def test_page_needs_nothing_from_elsewhere(tmp_path: Path) -> None:
         "Dataset001_Demo",
         "spacing_mm",
         "anatomad_train 001",
-        "parameters: 1 MiB",
-        "1 MiB needed of 4.00 GiB",
+        "anatomy encoder 0: ",
+        "needed of 12.96 GB",
     ):
         assert words in text
 
@@ -94,7 +85,6 @@ def test_findings_are_framed_and_come_first(tmp_path: Path) -> None:
     text = page(tmp_path, fingerprint)
     assert Page(text).figures == ["odd mend", "odd look", "", ""]
     assert "0000: noise &lt;of&gt; a &amp; b" in text
-    assert "Memory" not in text
 
 
 def test_of_many_scans_a_sample_is_shown(tmp_path: Path) -> None:
@@ -108,7 +98,7 @@ def test_of_many_scans_a_sample_is_shown(tmp_path: Path) -> None:
 def test_lost_thumbnail_is_named(tmp_path: Path) -> None:
     fingerprint = dataset({0: image()})
     with pytest.raises(DataError, match=r"c00\.safetensors"):
-        write_report(tmp_path / "plan.html", fingerprint, make_plan(fingerprint, CPU), tmp_path, None, None, "")
+        write_report(tmp_path / "plan.html", fingerprint, make_plan(fingerprint, CPU), tmp_path, "")
     assert not (tmp_path / "plan.html").exists()
 
 
@@ -134,5 +124,5 @@ def test_charts() -> None:
     assert bars("x", [1.0, 2.0, 2.0], "mm").count("<rect") == 2
     assert "0.95" in bars("x", [1.0], "mm")
     assert quantiles("x", [(0, 1, 2, 3, 4)] * 5000).count("<line") < 1000
-    assert stack([("a", 3 * 2**30), ("b", 2**20)], None).count("<title>") == 2
-    assert gigabytes(3 * 2**30) == "3.00 GiB"
+    assert stack([("a", 3e9), ("b", 1e6)], 4e9).count("<title>") == 2
+    assert gigabytes(3e9) == "3.00 GB"

@@ -3,7 +3,7 @@ from itertools import pairwise
 import pytest
 
 from anatomad.planner import rules
-from anatomad.planner.fingerprint import CaseFingerprint, ChannelFingerprint, Fingerprint
+from anatomad.planner.records import CaseFingerprint, ChannelFingerprint, Fingerprint
 
 
 def image(**changes: object) -> ChannelFingerprint:
