@@ -16,6 +16,7 @@ STANDS_ON = {
     "kernels": set(),
     "preprocess": {"io", "planner"},
     "planner": {"io", "preprocess"},
+    "convert": {"io", "planner"},
     "synth": {"kernels", "planner", "preprocess"},
     "models": {"kernels", "planner"},
     "train": {"io", "kernels", "planner", "preprocess", "synth", "models", "predict"},
@@ -23,7 +24,7 @@ STANDS_ON = {
     "evaluate": {"io", "planner"},
     "demo": {"io", "kernels", "planner", "preprocess", "synth", "models", "train", "predict", "evaluate"},
 }
-WITHOUT_TORCH = ("io", "planner", "preprocess", "evaluate")
+WITHOUT_TORCH = ("io", "planner", "preprocess", "evaluate", "convert")
 
 
 def modules(package: str) -> list[Path]:
