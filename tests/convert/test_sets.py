@@ -19,9 +19,10 @@ from anatomad.planner.dataset import RawDataset, discover_cases, read_dataset
 from anatomad.planner.fingerprint import take_fingerprint
 from anatomad.planner.splits import make_splits, read_participants
 from anatomad.preprocess.store import check_one_grid
-from tests.convert.miniatures import MAKERS
+from tests.convert.miniatures import MAKERS, analyze, mask, scan
 
 pytestmark = pytest.mark.usefixtures("in_turn")
+ISLES9 = "sub-strokecase0009_ses-0001"
 
 
 @dataclass(frozen=True)
@@ -181,6 +182,27 @@ def test_lesions_are_where_the_published_labels_say(name: str, tmp_path: Path) -
         assert json.loads((done.folder / "dataset.json").read_text())["labels"]["ignore"] == 2
     else:
         assert np.array_equal(published > 0, ours > 0)
+
+
+def test_other_published_forms(tmp_path: Path) -> None:
+    """MSLUB as its makers publish it, ISLES as its challenge did, OASIS-1 corrected by N3."""
+    for word in ("FLAIR", "T1W", "T1WKS", "T2W"):
+        scan(tmp_path / "mslub" / "patient01" / f"patient01_{word}.nii.gz")
+        scan(tmp_path / "mslub" / "patient01" / "raw" / f"patient01_{word}.nii.gz", shape=(16, 16, 9))
+    mask(tmp_path / "mslub" / "patient01" / "patient01_consensus_gt.nii.gz")
+    for word in ("dwi", "adc", "flair"):
+        scan(tmp_path / "isles2022" / "rawdata" / "sub-strokecase0009" / "ses-0001" / f"{ISLES9}_{word}.nii.gz")
+    mask(tmp_path / "isles2022" / "derivatives" / "sub-strokecase0009" / "ses-0001" / f"{ISLES9}_msk.nii.gz")
+    t88 = tmp_path / "oasis1" / "disc2" / "OAS1_0042_MR1" / "PROCESSED" / "MPRAGE" / "T88_111"
+    analyze(t88 / "OAS1_0042_MR1_mpr_n3_anon_111_t88_masked_gfc.img")
+    (tmp_path / "oasis1" / "oasis_cross-sectional.csv").write_text("ID,M/F,Age,CDR\nOAS1_0042_MR1,M,32,\n")
+    channels = {"mslub": [0, 1, 2, 3], "isles2022": [0, 1, 2], "oasis1": [0]}
+    for name, case in (("mslub", "patient01"), ("isles2022", ISLES9), ("oasis1", "OAS1_0042_MR1")):
+        outcome = convert(KNOWN[name], tmp_path / name, tmp_path / f"Dataset010_{name}", 1)
+        assert not outcome.failures
+        assert not outcome.found.unplaced
+        assert {id_: [*files.channels] for id_, files in outcome.cases.items()} == {case: channels[name]}
+        assert (outcome.cases[case].mask is None) == (name == "oasis1")
 
 
 def test_first_rater_of_isbi(tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def _since_2023(year: int, about: str, lesion: Iterable[int], citation: str, hom
         name=f"brats{year}",
         title=f"BraTS{year}",
         about=about,
-        licence="BraTS terms on Synapse: registration, research only",
+        licence="BraTS terms on Synapse (registration)",
         citation=citation,
         homepage=homepage,
         example="BraTS-GLI-00000-000/BraTS-GLI-00000-000-t1n.nii.gz",

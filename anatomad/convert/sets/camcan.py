@@ -1,7 +1,7 @@
 """Cam-CAN: ``cc700/mri/pipeline/release004/BIDSsep/anat/sub-CC110033/anat/sub-CC110033_T1w.nii.gz``, T2w beside it.
 
-Layout: Taylor et al. 2017 and public pipelines that read it (mrQA, restmeg); ``participants.tsv`` of the anatomical
-release has participant_id, age, hand, gender_code (1 male, 2 female), tiv_cubicmm.
+Layout: public pipelines name these paths (recon-all and MRIQC over ``release004/BIDSsep/anat``), and Taylor et al. 2017
+describe the release. ``participants.tsv`` has participant_id, age, hand, gender_code (1 male, 2 female), tiv_cubicmm.
 """
 
 from anatomad.convert.description import NII, DataSet, Scan, Table
