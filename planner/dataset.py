@@ -127,6 +127,28 @@ def read_dataset(path: Path) -> RawDataset:
     return RawDataset(path, path.name, int(match[1]), dict(description.channel_names), description.file_ending)
 
 
+def new_dataset(spec: str, title: str, root: Path | None = None) -> Path:
+    """Name the folder of a raw data set that is to be made; one of that name may be there.
+
+    Args:
+        spec: number (``10``, ``010``, ``Dataset010``) or full name (``Dataset010_Name``).
+        title: name to go with a number.
+        root: folder to make it in; else ``ANATOMAD_ROOT``; else the current folder.
+
+    Raises:
+        UsageError: not such a name, no such root, or the number belongs to another data set there.
+    """
+    number, full = _SPEC.fullmatch(spec), _FOLDER.fullmatch(spec)
+    if not (number or full):
+        raise UsageError(f"-d {spec}: a new data set is named by its number, like 010, or in full: Dataset010_{title}")
+    folder = next(_roots(root)) / (f"Dataset{int(number[1]):03d}_{title}" if number else spec)
+    match = _FOLDER.fullmatch(folder.name)
+    for other in _dataset_folders(folder.parent):
+        if match and _fits(match[1], other.name) and other.name != folder.name:
+            raise UsageError(f"{other}: has the number {match[1]} already; choose another number than -d {spec}")
+    return Path(os.path.abspath(folder))
+
+
 def dataset_folder(dataset: RawDataset, work: Path | None = None) -> Path:
     """Folder of a data set's results: ``work``, else ``ANATOMAD_WORK``, else ``anatomad`` beside the raw data.
 

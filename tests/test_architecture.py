@@ -16,6 +16,7 @@ STANDS_ON = {
     "kernels": set(),
     "preprocess": {"io", "planner"},
     "planner": {"io", "preprocess"},
+    "convert": {"io", "planner"},
     "synth": {"kernels", "planner", "preprocess"},
     "models": {"kernels", "planner"},
     "train": {"io", "kernels", "planner", "preprocess", "synth", "models", "predict"},
@@ -23,11 +24,20 @@ STANDS_ON = {
     "evaluate": {"io", "planner"},
     "demo": {"io", "kernels", "planner", "preprocess", "synth", "models", "train", "predict", "evaluate"},
 }
-WITHOUT_TORCH = ("io", "planner", "preprocess", "evaluate")
+WITHOUT_TORCH = ("io", "planner", "preprocess", "evaluate", "convert")
+
+
+def folder(package: str) -> Path:
+    return ROOT / "planner" if package == "planner" else ROOT / "anatomad" / package
 
 
 def modules(package: str) -> list[Path]:
-    return sorted((ROOT / "planner" if package == "planner" else ROOT / "anatomad" / package).rglob("*.py"))
+    return sorted(folder(package).rglob("*.py"))
+
+
+def dotted(package: str, module: Path) -> str:
+    parts = module.relative_to(folder(package)).with_suffix("").parts
+    return ".".join(["anatomad", package, *parts]).removesuffix(".__init__")
 
 
 def imported_packages(module: Path) -> set[str]:
@@ -55,7 +65,7 @@ def test_every_package_has_a_floor() -> None:
 def test_torch_stays_where_it_is_used() -> None:
     names = []
     for package in WITHOUT_TORCH:
-        names += [f"anatomad.{package}.{module.stem}".removesuffix(".__init__") for module in modules(package)]
+        names += [dotted(package, module) for module in modules(package)]
     code = (
         f"import importlib, sys\nfor name in {names}: importlib.import_module(name)\nassert 'torch' not in sys.modules"
     )

@@ -13,6 +13,8 @@ import pytest
 
 import anatomad
 from anatomad.cli.main import COMMANDS
+from anatomad.convert.description import DataSet
+from anatomad.convert.sets import KNOWN
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("csrc/*.md")])
@@ -80,6 +82,17 @@ def test_links_lead_somewhere(document: Path) -> None:
         if anchor:
             headings = re.findall(r"^#+ (.+)$", linked.read_text(encoding="utf-8"), re.MULTILINE)
             assert anchor[1:] in [heading.lower().replace(" ", "-") for heading in headings], anchor
+
+
+@pytest.mark.parametrize("known", KNOWN.values(), ids=KNOWN)
+def test_data_set_is_documented_as_it_is_described(known: DataSet) -> None:
+    page = (ROOT / "docs" / "datasets.md").read_text(encoding="utf-8")
+    (row,) = (line for line in page.splitlines() if line.startswith(f"| [`{known.name}`]({known.homepage}) |"))
+    told = (known.about, ", ".join(known.sequences), known.licence, known.citation)
+    assert all(f"{text} |" in row for text in told)
+    assert f"\n{known.name:10} {known.example}\n" in page
+    examples = [line for line in commands("anatomad") if line.startswith(f"anatomad_convert {known.name} ")]
+    assert bool(examples) != bool(known.refusal)
 
 
 def test_versions_agree() -> None:

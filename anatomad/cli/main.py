@@ -8,6 +8,7 @@ import anatomad
 from anatomad.cli.common import make_parser, say
 
 COMMANDS = {
+    "anatomad_convert": "bring a public data set into the layout that the other commands read",
     "anatomad_plan": "look at a data set of healthy scans, decide how to learn from it, and preprocess it",
     "anatomad_train": "train one fold of a planned data set",
     "anatomad_predict": "write pseudo-healthy images and calibrated anomaly maps of scans",

@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from anatomad.errors import DataError, UsageError
 from anatomad.evaluate.volume import Volume, measure
 from anatomad.io.nifti import Image, read_image, read_labels
-from anatomad.planner.splits import subject_of
+from anatomad.planner.splits import read_participants, subject_of
 
 WHOLE_CASE = "whole case"
 _ENDINGS = (".nii.gz", ".nii")
@@ -23,13 +24,18 @@ _GRID_TOLERANCE = 0.1  # how far a voxel may lie from its partner, in voxels
 
 @dataclass(frozen=True)
 class Prediction:
-    """A predicted map ``path`` and its label; without a label the scan is known to be healthy."""
+    """A predicted map ``path`` and its label; without a label the scan is known to be healthy.
+
+    ``subject`` is whose scan it is, and ``ignore`` the label value of voxels that are not measured.
+    """
 
     id: str
     case_id: str
     sequence: str
     path: Path
     label: Path | None
+    subject: str = ""
+    ignore: int | None = None
 
     def sibling(self, name: str) -> Path:
         """Path of another output of the same prediction, like ``mask``."""
@@ -56,7 +62,8 @@ def find(predictions: Path, references: Path, healthy: Path | None = None) -> Fo
 
     Args:
         predictions: folder that ``anatomad_predict`` wrote.
-        references: folder of labels; a ``dataset.json`` beside it names the sequences of the channels.
+        references: folder of labels; a ``dataset.json`` beside it names the sequences of the channels and, as nnU-Net's
+            label ``ignore``, a value of voxels that are not measured; ``participants.tsv`` names the subjects.
         healthy: a folder of predictions of healthy scans, or a text file with one id (or case) per line.
 
     Raises:
@@ -69,7 +76,8 @@ def find(predictions: Path, references: Path, healthy: Path | None = None) -> Fo
     cases = {match.case_id for match in matched}
     rest = {id_: maps[id_] for id_ in sorted(maps.keys() - {match.id for match in matched})}
     controls = _controls(_healthy(healthy, rest, cases), matched, name)
-    measured = sorted([*matched, *controls], key=lambda prediction: (prediction.sequence, prediction.id))
+    named = _with_subjects([*matched, *controls], references.parent)
+    measured = sorted(named, key=lambda prediction: (prediction.sequence, prediction.id))
     if not measured:
         raise UsageError(f"{predictions}: no prediction has a label in {references}; labels are named CASE.nii.gz")
     used = {prediction.path for prediction in controls}
@@ -88,21 +96,38 @@ def load(prediction: Prediction) -> Volume:
         DataError: map and label lie on different grids, values are not finite, or the sidecar is damaged.
     """
     anomaly = read_image(prediction.path)
-    lesion = np.zeros(anomaly.shape, bool)
+    labels = np.zeros(anomaly.shape, np.int32)
     if prediction.label is not None:
-        lesion = _on_grid(anomaly, read_labels(prediction.label)).data > 0
+        labels = _labels_on(anomaly, prediction.label)
+    measured = labels != prediction.ignore
     anatomy, mask = prediction.sibling("anatomy"), prediction.sibling("mask")
-    brain = _on_grid(anomaly, read_labels(anatomy)).data > 0 if anatomy.exists() else anomaly.data != 0
+    brain = _labels_on(anomaly, anatomy) > 0 if anatomy.exists() else anomaly.data != 0
     return measure(
         prediction.id,
         anomaly.data.astype(np.float32, copy=False),
-        brain,
-        lesion,
-        mask=_on_grid(anomaly, read_labels(mask)).data > 0 if mask.exists() else None,
+        brain & measured,
+        (labels > 0) & measured,
+        mask=(_labels_on(anomaly, mask) > 0) & measured if mask.exists() else None,
         voxel_ml=float(abs(np.linalg.det(anomaly.affine[:3, :3]))) / 1000,
-        subject=subject_of(prediction.case_id),
+        subject=prediction.subject,
         score=_score(prediction.path.with_name(f"{prediction.id}.json")),
     )
+
+
+def _with_subjects(predictions: list[Prediction], data_set: Path) -> list[Prediction]:
+    known, ignore = frozenset(read_participants(data_set)), _ignored(data_set / "dataset.json")
+    return [replace(each, subject=subject_of(each.case_id, known), ignore=ignore) for each in predictions]
+
+
+def _ignored(path: Path) -> int | None:
+    """Value of nnU-Net's label ``ignore``, if there is one."""
+    if not path.is_file():
+        return None
+    labels = json.loads(path.read_text(encoding="utf-8")).get("labels", {})
+    value = labels.get("ignore") if isinstance(labels, dict) else None
+    if value is None or (type(value) is int and value > 0):
+        return value
+    raise DataError(f"{path}: the label 'ignore' is {value!r}, expected a whole number above 0; mend the file")
 
 
 def _maps(folder: Path) -> dict[str, Path]:
@@ -192,7 +217,8 @@ def _case_of(id_: str) -> str:
     return parts[1] if parts else id_
 
 
-def _on_grid(image: Image, other: Image) -> Image:
+def _labels_on(image: Image, path: Path) -> NDArray[np.int32]:
+    other = read_labels(path)
     if image.shape != other.shape:
         raise DataError(
             f"{other.path} is {other.shape} and {image.path} {image.shape}; evaluate on the scan's own grid"
@@ -204,7 +230,7 @@ def _on_grid(image: Image, other: Image) -> Image:
         raise DataError(
             f"{other.path} lies up to {distance:.2f} mm away from {image.path}; the label must be on the scan's grid"
         )
-    return other
+    return np.asarray(other.data, np.int32)
 
 
 def _score(path: Path) -> float | None:

@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anatomad.errors import DataError
-from anatomad.io.commit import write_bytes
+from anatomad.io.commit import link_file, write_bytes
 from anatomad.io.export import write_image, write_new_image
 from anatomad.io.tensors import decode_tensors, encode_tensors
 
 __all__ = [
+    "link_file",
     "read_metadata",
     "read_tensors",
     "write_bytes",

@@ -47,6 +47,28 @@ def write_bytes(path: Path | str, data: bytes, verify: Callable[[Path], None] | 
     _sync_folder(path.parent)
 
 
+def link_file(path: Path | str, to: Path | str) -> None:
+    """Put a symbolic link to the file ``to`` under a name, atomically; missing parent folders are made.
+
+    Raises:
+        ResourceError, UsageError: as ``write_bytes``.
+    """
+    path = Path(path)
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = _temporary(path)
+        os.symlink(os.path.abspath(to), temporary)
+        os.replace(temporary, path)
+        temporary = None
+    except OSError as error:
+        _raise_typed(path, 0, error)
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+    _sync_folder(path.parent)
+
+
 def _temporary(path: Path) -> Path:
     """Name a new temporary file; those that dead processes of this host left for the same name are removed."""
     host = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]

@@ -163,3 +163,31 @@ def test_damaged_predictions_are_named(world: World) -> None:
     write_nifti(world.references / "B.nii.gz", np.full(SHAPE, 0.5, "f4"), AFFINE)
     with pytest.raises(IntensityError, match=r"B.nii.gz"):
         loaded(world, "B_0000")
+
+
+def test_voxels_to_ignore_are_not_measured(world: World) -> None:
+    whole = load(find(world.predictions, world.references).predictions[0])
+    labels = np.zeros(SHAPE, np.int16)
+    labels[3:9, 5, 5] = 2
+    labels[3:9, 8, 5] = 3
+    write_nifti(world.references / "A.nii.gz", labels, AFFINE)
+    description = {"channel_names": {"0": "T1w", "1": "FLAIR"}, "labels": {"background": 0, "lesion": 2, "ignore": 3}}
+    (world.root / "Data" / "dataset.json").write_text(json.dumps(description))
+    found = find(world.predictions, world.references).predictions[0]
+    assert found.ignore == 3
+    volume = load(found)
+    assert volume.ranking.lesion_voxels == whole.ranking.lesion_voxels == 6
+    assert volume.brain_voxels == whole.brain_voxels - 6
+    (world.root / "Data" / "dataset.json").write_text(json.dumps(description | {"labels": {"ignore": [1, 2]}}))
+    with pytest.raises(DataError, match="the label 'ignore' is"):
+        find(world.predictions, world.references)
+
+
+def test_participants_say_whose_scans_they_are(world: World) -> None:
+    assert {p.subject for p in find(world.predictions, world.references).predictions} == {"A", "B", "C"}
+    for visit in ("p-1_01", "p-1_02"):
+        world.predict(visit, world.label(visit, 2))
+    (world.root / "Data" / "participants.tsv").write_text("participant_id\tage\np-1\t40\n")
+    predictions = find(world.predictions, world.references).predictions
+    assert {p.subject for p in predictions if p.id.startswith("p")} == {"p-1"}
+    assert {load(p).subject for p in predictions if p.id.startswith("p")} == {"p-1"}

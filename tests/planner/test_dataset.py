@@ -11,6 +11,7 @@ from anatomad.planner.dataset import (
     discover_cases,
     find_dataset,
     make_folder,
+    new_dataset,
     read_dataset,
 )
 
@@ -204,3 +205,26 @@ def test_nothing_to_predict(tmp_path: Path, name: str) -> None:
     (tmp_path / "notes.txt").touch()
     with pytest.raises(UsageError, match="no scan here"):
         discover_cases(tmp_path / name)
+
+
+@pytest.mark.parametrize("spec", ["7", "007", "Dataset007", "Dataset007_IXI"])
+@pytest.mark.parametrize("how", ["argument", "environment", "here"])
+def test_name_of_a_new_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spec: str, how: str) -> None:
+    if how == "environment":
+        monkeypatch.setenv("ANATOMAD_ROOT", str(tmp_path))
+    if how == "here":
+        monkeypatch.chdir(tmp_path)
+    assert new_dataset(spec, "IXI", tmp_path if how == "argument" else None) == tmp_path / "Dataset007_IXI"
+    make_dataset(tmp_path, "Dataset007_IXI")
+    make_dataset(tmp_path, "Dataset070_Other")
+    assert new_dataset(spec, "IXI", tmp_path) == tmp_path / "Dataset007_IXI"
+
+
+def test_a_number_names_one_data_set(tmp_path: Path) -> None:
+    make_dataset(tmp_path, "Dataset007_Other")
+    for spec in ("7", "Dataset007_IXI"):
+        with pytest.raises(UsageError, match="Dataset007_Other: has the number 007 already"):
+            new_dataset(spec, "IXI", tmp_path)
+    for spec in ("seven", "Dataset7_IXI", "a/Dataset008_IXI", ""):
+        with pytest.raises(UsageError, match="named by its number, like 010, or in full: Dataset010_IXI"):
+            new_dataset(spec, "IXI", tmp_path)

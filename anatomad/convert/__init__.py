@@ -1,0 +1,1 @@
+"""Converters from the published folder layouts of the field's public data sets to the raw layout."""
