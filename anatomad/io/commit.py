@@ -87,7 +87,12 @@ def _alive(pid: int) -> bool:
         return False
     except PermissionError:
         return True
-    return True
+    # An orphan that nobody reaps keeps its number; it writes no more. Only Linux tells.
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[0]
+    except OSError:
+        return True
+    return state not in ("Z", "X")
 
 
 def _write_synced(temporary: Path, data: bytes) -> None:

@@ -123,6 +123,17 @@ def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
     assert sorted(tmp_path.iterdir()) == sorted([tmp_path / "a", own])
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells a zombie from a living process")
+def test_what_an_orphan_nobody_reaps_left_is_removed(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # dead, not reaped
+        own = commit._temporary(tmp_path / "a")
+        left = own.with_name(own.name.replace(f"-{os.getpid()}-", f"-{process.pid}-"))
+        left.write_bytes(b"half")
+        atomic.write_bytes(tmp_path / "a", b"whole")
+        assert list(tmp_path.iterdir()) == [tmp_path / "a"]
+
+
 def test_a_folder_that_cannot_be_synced_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = os.fsync
 
