@@ -35,6 +35,7 @@ def test_stripped_scan(tmp_path: Path) -> None:
     assert dice(found.mask, mask) > 0.995
 
 
+@pytest.mark.slow
 def test_a_stripped_scan_is_extracted_on_demand(tmp_path: Path) -> None:
     data, mask = ellipsoid()
     image = as_image(data, tmp_path / "a.nii")
