@@ -13,18 +13,23 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from anatomad.errors import PlanError, UsageError
 from anatomad.planner.machine import Machine, Precision
+from anatomad.planner.migration import EARLIER, migrated
+from anatomad.preprocess.normalise import PERCENTILES
 
-PLAN_VERSION: Literal[2] = 2
+PLAN_VERSION: Literal[3] = 3
 TISSUES = ("background", "csf", "grey matter", "white matter")
 GROUPS = 4  # of the networks' group normalisation: every width is a multiple
 RECOUPLING_WIDTH = 16  # channels of the recoupling decoder
 SLICES = 24  # of a volume at a time: enough to keep two cores or a GPU busy, little enough memory
 
+Treatment = Literal["auto", "stripped", "extract"]
 Range = tuple[float, float]
 Shape = tuple[int, int, int]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(gt=0)]
 Counts = tuple[Count, Count, Count]
+Percentile = Annotated[float, Field(ge=0, le=100)]
+Percentiles = tuple[Percentile, Percentile]
 
 
 class _Frozen(BaseModel):
@@ -81,6 +86,16 @@ class Stages(_Frozen):
     recoupling: Count
 
 
+class Postprocessing(_Frozen):
+    """From the anomaly map to what is called anomalous, in units that mean the same on every grid."""
+
+    rim_mm: Positive = Field(description="outermost part of the brain that is not scored; one voxel at least")
+    mask_p: Annotated[float, Field(gt=0, lt=1)] = Field(
+        description="share of healthy voxels that are as anomalous as the mask's least anomalous ones"
+    )
+    smallest_mm3: Annotated[float, Field(ge=0)] = Field(description="smaller regions are left out of the mask")
+
+
 class Memory(_Frozen):
     """Predicted peaks in MB (10^6 bytes) of tensors: of a training step, and of the prediction of a scan."""
 
@@ -96,12 +111,23 @@ class _Shared(_Frozen):
     spacing_mm: tuple[Positive, Positive, Positive]
     multiple: Counts = Field(description="every side of a working volume divides by it")
     box: Counts = Field(description="working volume in voxels; holds every training brain")
+    brain_mask: Treatment = Field(
+        description="auto: kept where a scan is skull-stripped, else found; stripped: whole heads are refused; "
+        "extract: found in every scan"
+    )
+    normalisation: dict[int, Percentiles] = Field(
+        description="percentiles of the brain's intensities that become 0 and 1, per channel"
+    )
+    edge_mm: tuple[Positive, Positive, Positive] = Field(
+        description="distance of the neighbour whose label an edge compares; the farther, the less it counts"
+    )
     tissues: tuple[str, ...] = TISSUES
     prior_weight: Range = Field(description="weight of the anatomical-prior loss, at the start and the end")
     temperature: Range = Field(description="temperature of the differentiable one-hot, at the start and the end")
     randomisation: Randomisation
     corruption: Corruption
     smoothing_mm: tuple[float, ...] = Field(description="Gaussian FWHMs at which the residual is read", min_length=1)
+    postprocessing: Postprocessing
     folds: Count
     seed: int = 0
 
@@ -112,6 +138,26 @@ class _Shared(_Frozen):
                 f"tissues are {', '.join(TISSUES)}: the prior that every training case has knows no others"
             )
         return self
+
+    @model_validator(mode="after")
+    def _normalises_every_channel(self) -> _Shared:
+        if self.normalisation.keys() != self.channel_names.keys():
+            raise ValueError(
+                f"normalisation has channels {sorted(self.normalisation)}, channel_names {sorted(self.channel_names)}"
+            )
+        for number, (low, high) in self.normalisation.items():
+            if low >= high:
+                raise ValueError(f"normalisation of channel {number}: {low:g} must lie below {high:g}")
+        return self
+
+    def percentiles(self, channel: int) -> Percentiles:
+        """Percentiles of the brain that become 0 and 1; the usual ones for a channel that the data set did not have."""
+        return self.normalisation.get(channel, PERCENTILES)
+
+    def rim(self) -> Shape:
+        """Voxels along each axis that make the brain's rim."""
+        x, y, z = (max(1, round(self.postprocessing.rim_mm / mm)) for mm in self.spacing_mm)
+        return x, y, z
 
 
 def total_stride(strides: Sequence[Shape]) -> Shape:
@@ -189,7 +235,7 @@ class Configuration(_Network):
 class Plan(_Shared, _Network):
     """One configuration of a plan file with all that it shares with the others: what training and prediction need."""
 
-    version: Literal[2] = PLAN_VERSION
+    version: Literal[3] = PLAN_VERSION
     configuration: str
 
     @model_validator(mode="after")
@@ -199,13 +245,13 @@ class Plan(_Shared, _Network):
 
     def digest(self) -> str:
         """SHA-256 of the canonical JSON form; travels into models and predictions."""
-        return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+        return digest_of(self.model_dump(mode="json"))
 
 
 class PlanFile(_Shared):
     """``plan.json``: the configurations of a data set, what they share, for which machine, and why."""
 
-    version: Literal[2] = PLAN_VERSION
+    version: Literal[3] = PLAN_VERSION
     configurations: dict[str, Configuration] = Field(min_length=1)
     machine: Machine
     decisions: tuple[Decision, ...] = ()
@@ -269,20 +315,42 @@ def read_plan(path: Path) -> PlanFile:
     except FileNotFoundError:
         raise PlanError(f"{path}: no plan here; make one with 'anatomad_plan -d DATASET'") from None
     version = _version(data)
-    if version not in (None, PLAN_VERSION):
+    if version not in (None, EARLIER, PLAN_VERSION):
         raise PlanError(
-            f"{path}: a plan of version {version}, this anatomad reads version {PLAN_VERSION}; delete it and run "
-            "'anatomad_plan' again (decisions that were edited go back in with --set KEY=VALUE)"
+            f"{path}: a plan of version {version}, this anatomad reads versions {EARLIER} and {PLAN_VERSION}; delete "
+            "it and run 'anatomad_plan' again (decisions that were edited go back in with --set KEY=VALUE)"
         )
     try:
-        return PlanFile.model_validate_json(data)
+        return PlanFile.model_validate_json(_present(data) if version == EARLIER else data)
     except ValidationError as error:
         raise PlanError(f"{path}: {problems_of(error)}; mend the file or run 'anatomad_plan' again") from None
+    except (KeyError, TypeError, AttributeError) as error:
+        raise PlanError(f"{path}: a damaged plan of version {EARLIER} ({error!r}); delete it to plan afresh") from None
+
+
+def digest_of(values: Any) -> str:
+    """SHA-256 of the canonical form of a plan's JSON values."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def kept_plan(values: Any) -> Plan:
+    """The plan that a model keeps; one of the version before is migrated.
+
+    Raises:
+        ValidationError: not a plan, or of another version.
+        KeyError, TypeError: of the version before, and damaged.
+    """
+    earlier = isinstance(values, dict) and values.get("version") == EARLIER
+    return Plan.model_validate(migrated(values) if earlier else values)
 
 
 def problems_of(error: ValidationError) -> str:
     """Every problem of a validation with its key."""
     return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'plan'}: {e['msg']}" for e in error.errors())
+
+
+def _present(data: bytes) -> str:
+    return json.dumps(migrated(json.loads(data)))
 
 
 def _version(data: bytes) -> Any:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, TypeVar, get_args, get_origin
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from anatomad.errors import DataError, UsageError
 from anatomad.planner import memory, networks, rules
@@ -20,7 +19,9 @@ from anatomad.planner.plan import (
     Override,
     Plan,
     PlanFile,
+    Postprocessing,
     Randomisation,
+    Range,
     Shape,
     Stages,
     divisor,
@@ -28,6 +29,7 @@ from anatomad.planner.plan import (
 )
 from anatomad.planner.records import ChannelFingerprint, Fingerprint
 from anatomad.planner.rules import Choice
+from anatomad.planner.settings import parsed, shown, unknown
 from anatomad.planner.splits import subjects_of
 
 T = TypeVar("T")
@@ -70,12 +72,16 @@ def make_plan(
         "spacing_mm": spacing_mm,
         "multiple": multiple,
         "box": box,
+        "brain_mask": table.add("brain_mask", rules.brain_mask(images)),
+        "normalisation": _normalisation(table, fingerprint),
+        "edge_mm": table.add("edge_mm", rules.edge_distance(spacing_mm)),
         "tissues": fix("tissues", TISSUES, "what the prior of every training case tells apart without labels"),
         "prior_weight": fix("prior_weight", (1.0, 0.3), "the tissue prior leads first, then the images decide"),
         "temperature": fix("temperature", (1.0, 0.5), "soft one-hot gradients first, sharper ones later"),
         "randomisation": _randomisation(table, images, min(spacing_mm)),
         "corruption": _corruption(table),
         "smoothing_mm": table.add("smoothing_mm", rules.smoothing(min(spacing_mm))),
+        "postprocessing": _postprocessing(table, spacing_mm),
         "folds": table.add("folds", rules.folds(subjects)),
         "seed": fix("seed", 0, "any number: draws are a function of it, of the step and of the sample"),
     }
@@ -100,7 +106,7 @@ def decisions_of(plan: PlanFile) -> list[Decision]:
     """The plan's decisions with the values that hold now; those changed in the file say so."""
     rows = []
     for decision in plan.decisions:
-        value = _text(_at(plan, decision.name))
+        value = shown(_at(plan, decision.name))
         if value != decision.value:
             decision = Decision(name=decision.name, value=value, reason=f"set by hand; was {decision.value}")
         rows.append(decision)
@@ -115,12 +121,9 @@ def holds(plan: PlanFile, name: str, text: str) -> bool:
     """
     known = [decision.name for decision in plan.decisions]
     if name not in known:
-        raise _unknown([name], known)
-    return _text(_parsed(name, text)) == _text(_at(plan, name))
-
-
-def _unknown(names: Sequence[str], known: Sequence[str]) -> UsageError:
-    return UsageError(f"--set {', '.join(names)}: no such decision in this plan; there are {', '.join(known)}")
+        raise unknown([name], known)
+    held = _at(plan, name)
+    return shown(parsed(name, text, _kind(name), held)) == shown(held)
 
 
 def _forms(table: _Table, sides: Shape, spacing_mm: rules.Triple) -> dict[str, networks.Form]:
@@ -216,6 +219,27 @@ def _randomisation(table: _Table, images: Sequence[ChannelFingerprint], finest_m
     )
 
 
+def _normalisation(table: _Table, fingerprint: Fingerprint) -> dict[int, Range]:
+    scans: dict[int, list[ChannelFingerprint]] = {number: [] for number in fingerprint.channel_names}
+    for case in fingerprint.cases:
+        for number, channel in case.channels.items():
+            scans[number].append(channel)
+    add = table.under("normalisation")
+    return {
+        number: add(str(number), rules.normalisation(found, fingerprint.channel_names[number]))
+        for number, found in scans.items()
+    }
+
+
+def _postprocessing(table: _Table, spacing_mm: rules.Triple) -> Postprocessing:
+    add = table.under("postprocessing")
+    return Postprocessing.model_construct(
+        rim_mm=add("rim_mm", rules.rim(spacing_mm)),
+        mask_p=add("mask_p", Choice(0.01, "the mask holds what is as anomalous as one healthy voxel in a hundred")),
+        smallest_mm3=add("smallest_mm3", rules.smallest_region(spacing_mm)),
+    )
+
+
 def _corruption(table: _Table) -> Corruption:
     add = table.under("corruption")
 
@@ -243,9 +267,9 @@ class _Table:
         """Note a decision; returns what holds."""
         if name not in self._settings:
             return self.state(name, choice)
-        value: T = _parsed(name, self._settings[name])
-        original = _text(choice.value)
-        self.overrides.append(Override(name=name, value=_text(value), original=original))
+        value: T = parsed(name, self._settings[name], _kind(name), choice.value)
+        original = shown(choice.value)
+        self.overrides.append(Override(name=name, value=shown(value), original=original))
         return self.state(
             name, Choice(value, f"set by --set; the rule chose {original}: {choice.reason}", choice.numbers)
         )
@@ -253,7 +277,7 @@ class _Table:
     def state(self, name: str, choice: Choice[T]) -> T:
         """Note what follows from other decisions and cannot be set by itself."""
         numbers = {key: float(value) for key, value in choice.numbers.items()}
-        self.decisions.append(Decision(name=name, value=_text(choice.value), reason=choice.reason, numbers=numbers))
+        self.decisions.append(Decision(name=name, value=shown(choice.value), reason=choice.reason, numbers=numbers))
         return choice.value
 
     def fixed(self, name: str, value: T, reason: str) -> T:
@@ -271,37 +295,23 @@ class _Table:
             UsageError: some were not; lists what can be set.
         """
         used = {override.name for override in self.overrides}
-        unknown = [name for name in self._settings if name not in used]
-        if unknown:
-            raise _unknown(unknown, [decision.name for decision in self.decisions])
+        left = [name for name in self._settings if name not in used]
+        if left:
+            raise unknown(left, [decision.name for decision in self.decisions])
 
 
-def _parsed(name: str, text: str) -> Any:
-    """A value as the key's type has it, so that later rules can work with it."""
+def _kind(name: str) -> Any:
+    """Type of a key, with its constraints, so that later rules can work with what it is set to."""
     kind: Any = PlanFile
+    field = None
     for key in name.split("."):
         field = None if get_origin(kind) is dict else kind.model_fields[key]
         kind = get_args(kind)[1] if field is None else field.annotation
-    try:
-        value = json.loads(text)
-    except ValueError:
-        value = text
-    try:
-        return TypeAdapter(Annotated[kind, field] if field else kind).validate_python(value)
-    except ValidationError as error:
-        told = "; ".join(each["msg"] for each in error.errors())
-        raise UsageError(f"--set {name}={text}: {told}") from None
+    return Annotated[kind, field] if field else kind
 
 
 def _at(plan: PlanFile, name: str) -> object:
     value: Any = plan
     for key in name.split("."):
-        value = value[key] if isinstance(value, dict) else getattr(value, key)
+        value = value[type(next(iter(value)))(key)] if isinstance(value, dict) else getattr(value, key)
     return value
-
-
-def _text(value: object) -> str:
-    if isinstance(value, tuple | dict):
-        rows = [_text(each) if not isinstance(each, tuple) else "x".join(map(_text, each)) for each in value]
-        return ", ".join(rows)
-    return f"{value:g}" if isinstance(value, int | float) else str(value)

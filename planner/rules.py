@@ -9,9 +9,10 @@ from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 
-from anatomad.planner.plan import Range, Shape
+from anatomad.planner.plan import Range, Shape, Treatment
 from anatomad.planner.records import ChannelFingerprint
 from anatomad.planner.splits import LEAVE_ONE_OUT_BELOW, number_of_folds
+from anatomad.preprocess.normalise import PERCENTILES
 
 T = TypeVar("T")
 Triple = tuple[float, float, float]
@@ -20,6 +21,7 @@ FINEST_MM = 2.0
 THICK = 3.0  # slices this many times as thick as the planes are fine keep their own spacing, as in nnU-Net
 AGREEMENT = 0.75
 MARGIN_VOXELS = 2
+RIM_MM = 2.0  # skull stripping leaves remains there
 SMALL_MM, LARGE_MM = (3.0, 10.0), (15.0, 60.0)
 NOISE_FLOOR, BIAS_FLOOR, BLUR_FLOOR_MM, SLICE_FLOOR_MM = 0.03, 0.25, 2.5, 5.0
 _AXIS = {"L": 0, "R": 0, "A": 1, "P": 1, "S": 2, "I": 2}
@@ -91,6 +93,59 @@ def multiple(divisors: Mapping[str, Shape]) -> Choice[Shape]:
     x, y, z = (math.lcm(*axis) for axis in zip(*divisors.values(), strict=True))
     told = ", ".join(f"{name} {_product(divisor)}" for name, divisor in divisors.items())
     return Choice((x, y, z), f"total strides of the networks ({told}): one preprocessed store serves all of them")
+
+
+def brain_mask(images: Sequence[ChannelFingerprint]) -> Choice[Treatment]:
+    """What is taken for the brain: decided scan by scan, so that patients may come in another state than the data."""
+    sources = Counter(image.mask_source for image in images)
+    stripped, heads = sources["stripped"] + sources["given"], sources["computed"]
+    doubtful = sum(image.mask_doubt is not None for image in images)
+    why = (
+        f"{stripped} of {len(images)} scans came skull-stripped and are kept so; in whole heads ({heads} here), of "
+        f"patients too, the brain is found; {doubtful} of the masks are doubtful"
+    )
+    return Choice("auto", why, {"stripped": stripped, "whole_heads": heads, "doubtful": doubtful})
+
+
+def normalisation(images: Sequence[ChannelFingerprint], sequence: str) -> Choice[Range]:
+    """Percentiles of a sequence's brain intensities that become 0 and 1."""
+    if not images:
+        return Choice(PERCENTILES, f"{sequence}: none was measured; each scan's own range becomes 0 to 1")
+    low, high = (_median(image.percentiles[end] for image in images) for end in (0, -1))
+    seen = Counter(image.looks_like for image in images).most_common(1)
+    like = f", mostly {seen[0][0]}" if seen[0][0] != "unclear" else ""
+    why = (
+        f"{sequence} ({len(images)} scans{like}): intensities have no unit, so each scan's own range becomes 0 to 1 "
+        f"(median over the scans: {low:.4g} to {high:.4g}), without its brightest and darkest half percent"
+    )
+    return Choice(PERCENTILES, why, {"scans": len(images), "low": low, "high": high})
+
+
+def edge_distance(spacing_mm: Triple) -> Choice[Triple]:
+    """Distance in mm along each axis over which labels are compared."""
+    weights = ", ".join(f"{min(spacing_mm) / mm:.2g}" for mm in spacing_mm)
+    why = (
+        "the labels of next neighbours are compared, these far apart; an edge counts in inverse proportion "
+        f"({weights} along x, y, z), as far neighbours differ anyway"
+    )
+    return Choice(spacing_mm, why, dict(zip(("x_mm", "y_mm", "z_mm"), spacing_mm, strict=True)))
+
+
+def rim(spacing_mm: Triple) -> Choice[float]:
+    """Thickness in mm of the brain's outermost part that is not scored."""
+    value = max(RIM_MM, min(spacing_mm))
+    why = (
+        f"skull stripping leaves remains in the outermost {RIM_MM:g} mm, and the outermost voxel, {min(spacing_mm):g} "
+        "mm here, is brain and surroundings mixed"
+    )
+    return Choice(value, why, {"spacing_mm": min(spacing_mm)})
+
+
+def smallest_region(spacing_mm: Triple) -> Choice[float]:
+    """Volume in mm³ below which a region is no finding."""
+    value = round(math.prod(spacing_mm), 2)
+    why = "one voxel of the working grid: the networks see nothing smaller, however fine the scan's own grid is"
+    return Choice(value, why, {"voxel_mm3": value})
 
 
 def noise(images: Sequence[ChannelFingerprint]) -> Choice[Range]:

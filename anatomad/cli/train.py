@@ -47,7 +47,7 @@ def _train(args: argparse.Namespace) -> int:
     # torch loads here: what can be wrong with the command line has been said by now.
     from anatomad.models.device import choose_device
     from anatomad.predict.calibration import calibrate_fold
-    from anatomad.train.job import Job, finished_model
+    from anatomad.train.job import Job, finished_model, trained_under
     from anatomad.train.loop import train_fold
 
     fold, target = folds[number], folder / planned.model_name(number, plan.configuration)
@@ -59,7 +59,7 @@ def _train(args: argparse.Namespace) -> int:
         train_fold(job, calibrate_fold)
     description = finished_model(target) or {}
     say(f"{dataset.name} {target.name} is finished: {target}")
-    if description.get("plan_sha256") != plan.digest():
+    if not trained_under(plan, description):
         say("it was trained under another plan than the present plan.json; delete its folder to train anew")
     say(f"next: anatomad_predict -i SCANS -o OUT -m {target}")
     return 0

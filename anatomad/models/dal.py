@@ -27,7 +27,7 @@ class DisentangledAnatomy(nn.Module):
     def __init__(self, plan: Plan) -> None:
         super().__init__()
         tissues, axes = len(plan.tissues), plan.dimension
-        self.dimension, self.spacing = axes, plan.spacing_mm
+        self.dimension, self.edge_mm = axes, plan.edge_mm
         layout = Layout(axes, plan.features, plan.kernel_sizes, plan.strides)
         self.anatomy = UNet(4, tissues, layout)
         self.restoration = UNet(axes + 3, tissues, layout)
@@ -58,7 +58,7 @@ class DisentangledAnatomy(nn.Module):
 
     def edges_of(self, labels: Tensor) -> Tensor:
         """Edges [batch, 3, ...] of an anatomy along the three axes: of its label map [batch, 1, ...] or a one-hot."""
-        return edges(labels, self.spacing)
+        return edges(labels, self.edge_mm)
 
     def restore(self, edge: Tensor, position: Tensor) -> Tensor:
         """Logits of the healthy anatomy from edges [batch, 3, ...] and the position in the brain box only."""

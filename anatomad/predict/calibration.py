@@ -103,7 +103,7 @@ def _calibrated(
     score: Score, parts: Sequence[tuple[Trial, Decomposition]], plan: Plan, candidates: tuple[Candidate, ...]
 ) -> Calibration:
     real = [p for t, p in parts if t.kind == "real"]
-    healthy = np.sort(np.concatenate([score.of(p, plan.spacing_mm)[p.mask].cpu().numpy() for p in real]))
+    healthy = np.sort(np.concatenate([score.of(p, plan.spacing_mm, plan.rim())[p.mask].cpu().numpy() for p in real]))
     probabilities = np.geomspace(1.0, _TAIL, _LEVELS)
     levels = np.maximum.accumulate(np.quantile(healthy, 1 - probabilities))
     beyond = healthy[healthy > levels[-1]]
@@ -119,7 +119,7 @@ def _calibrated(
     )
 
     def map_of(p: Decomposition) -> NDArray[np.float32]:
-        return calibration.minus_log10_p(score.of(p, plan.spacing_mm).cpu().numpy())
+        return calibration.minus_log10_p(score.of(p, plan.spacing_mm, plan.rim()).cpu().numpy())
 
     subjects = sorted(subject_score(map_of(p), p.mask.cpu().numpy()) for p in real)
     shares = {

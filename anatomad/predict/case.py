@@ -21,12 +21,11 @@ from anatomad.predict.calibration import subject_score
 from anatomad.predict.decompose import RECOUPLINGS, Decomposition, decompose
 from anatomad.predict.folder import Model
 from anatomad.predict.fuse import fuse
-from anatomad.predict.lesions import lesion_table
+from anatomad.predict.lesions import anomalous, lesion_table
 from anatomad.preprocess.brain_mask import BrainMask
-from anatomad.preprocess.scan import Scan, prepare_scan
-from anatomad.preprocess.store import case_brain, check_one_grid
+from anatomad.preprocess.scan import Scan
+from anatomad.preprocess.store import case_brain, check_one_grid, scan_of
 
-MASK_LEVEL = 2.0  # -log10 p of the default mask: 1 % of healthy voxels
 FORMAT_VERSION = 1
 
 
@@ -86,11 +85,11 @@ def predict_case(case: Case, model: Model, out: Path) -> dict[str, Any]:
     """
     images = {number: read_image(path) for number, path in sorted(case.channels.items())}
     check_one_grid(case.id, images.values())
-    brain = case_brain(images.values())
-    views = {number: _view(image, brain, model) for number, image in images.items()}
+    brain = case_brain(images.values(), model.plan.brain_mask)
+    views = {number: _view(image, number, brain, model) for number, image in images.items()}
     first = next(iter(images.values()))
     anomaly = fuse([view.map_ for view in views.values()])
-    mask = anomaly >= MASK_LEVEL
+    mask = anomalous(anomaly, first.affine, model.plan.postprocessing)
     (out / f"{case.id}.json").unlink(missing_ok=True)  # no sidecar may vouch for files that it does not describe
     write_image(out / f"{case.id}_anomaly.nii.gz", anomaly, first)
     write_image(out / f"{case.id}_mask.nii.gz", mask, first, dtype=np.uint8)
@@ -102,13 +101,13 @@ def predict_case(case: Case, model: Model, out: Path) -> dict[str, Any]:
     return report
 
 
-def _view(image: Image, brain: BrainMask, model: Model) -> View:
+def _view(image: Image, number: int, brain: BrainMask, model: Model) -> View:
     plan = model.plan
-    scan = prepare_scan(image, plan.spacing_mm, plan.box, plan.multiple, brain)
+    scan = scan_of(image, number, brain, plan)
     device = next(model.networks.parameters()).device
     tensors = (torch.from_numpy(scan.image).to(device), torch.from_numpy(scan.mask).to(device))
     parts = decompose(model.networks, *tensors, precision_of(device, plan.precision))
-    score = model.calibration.score.of(parts, plan.spacing_mm).cpu().numpy()
+    score = model.calibration.score.of(parts, plan.spacing_mm, plan.rim()).cpu().numpy()
     working = model.calibration.minus_log10_p(score)
     native = np.maximum(scan.grid.to_native(working, order=1), 0) * brain.mask
     return View(scan, parts, native.astype(np.float32))

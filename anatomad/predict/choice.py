@@ -49,10 +49,11 @@ class Readings:
 
 def read_trial(trial: Trial, parts: Decomposition, plan: Plan) -> Readings:
     """Read a trial that was taken apart, in every kind, within the scored brain."""
-    inside = inner(parts.mask)
+    rim = plan.rim()
+    inside = inner(parts.mask, rim)
     kinds = product(RECOUPLINGS, plan.smoothing_mm)
     readings: dict[Term, NDArray[np.float32]] = {
-        (kind, False): reading(parts, kind, plan.spacing_mm)[inside].cpu().numpy() for kind in kinds
+        (kind, False): reading(parts, kind, plan.spacing_mm, rim)[inside].cpu().numpy() for kind in kinds
     }
     return Readings(trial.kind, trial.lesion[inside].cpu().numpy(), position_in_brain(parts.mask)[:, inside], readings)
 

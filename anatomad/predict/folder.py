@@ -16,7 +16,7 @@ from safetensors.torch import load
 
 from anatomad.errors import ModelError
 from anatomad.models.dal import DisentangledAnatomy
-from anatomad.planner.plan import Plan
+from anatomad.planner.plan import Plan, digest_of, kept_plan
 from anatomad.predict.calibration import Calibration
 
 WEIGHTS, DESCRIPTION, CALIBRATION = "weights.safetensors", "model.json", "calibration.json"
@@ -65,12 +65,12 @@ def load_model(folder: Path, device: str | torch.device = "cpu") -> Model:
     digest = hashlib.sha256(weights).hexdigest()
     with _damaged(folder / DESCRIPTION):
         description = json.loads(described)
-        plan = Plan.model_validate(description["plan"])
+        plan = kept_plan(description["plan"])
     with _damaged(folder / CALIBRATION):
         calibration = Calibration.model_validate_json(calibrated)
     if description.get("weights_sha256") != digest:
         raise ModelError(f"{folder / WEIGHTS}: SHA-256 {digest[:12]} is not the one in {DESCRIPTION}; train again")
-    if description.get("plan_sha256") != plan.digest():
+    if description.get("plan_sha256") != digest_of(description["plan"]):
         raise ModelError(f"{folder / DESCRIPTION}: its plan is not the one that was trained; train again")
     networks = DisentangledAnatomy(plan)
     try:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 from torch.nn import functional as F
 
+from anatomad.planner.plan import Shape
 from anatomad.predict.decompose import Decomposition
 from anatomad.predict.field import Field, field_at, position_in_brain
 from anatomad.synth.draws import gaussian_blur
@@ -38,30 +39,32 @@ class Score(BaseModel):
     fields: tuple[Field, ...] = ()
     units: tuple[float, ...]
 
-    def of(self, parts: Decomposition, spacing_mm: tuple[float, float, float]) -> Tensor:
-        """Score [x, y, z], at least 0; 0 outside the brain and in its outermost voxel."""
-        readings = [reading(parts, (self.recoupling, width), spacing_mm) for width in self.smoothing_mm]
+    def of(self, parts: Decomposition, spacing_mm: tuple[float, float, float], rim: Shape) -> Tensor:
+        """Score [x, y, z], at least 0; 0 outside the brain and in its rim; see :func:`reading`."""
+        readings = [reading(parts, (self.recoupling, width), spacing_mm, rim) for width in self.smoothing_mm]
         if self.fields:
             place = position_in_brain(parts.mask)
             readings = [r / field_at(field, place) for r, field in zip(readings, self.fields, strict=True)]
         return torch.stack([r / unit for r, unit in zip(readings, self.units, strict=True)]).amax(0)
 
 
-def reading(parts: Decomposition, kind: Kind, spacing_mm: tuple[float, float, float]) -> Tensor:
-    """Magnitude of the smoothed residual [x, y, z]; 0 outside the brain and in its outermost voxel.
+def reading(parts: Decomposition, kind: Kind, spacing_mm: tuple[float, float, float], rim: Shape) -> Tensor:
+    """Magnitude of the smoothed residual [x, y, z]; 0 outside the brain and in its rim.
 
     Args:
         parts: A scan taken apart.
         kind: Recoupling, and Gaussian FWHM in mm.
         spacing_mm: Of the working grid.
+        rim: Thickness of the brain's rim along each axis, voxels.
     """
     recoupling, width = kind
-    return smoothed(parts.residual(recoupling), parts.mask, width, spacing_mm).abs() * inner(parts.mask)
+    return smoothed(parts.residual(recoupling), parts.mask, width, spacing_mm).abs() * inner(parts.mask, rim)
 
 
-def inner(mask: Tensor) -> Tensor:
-    """The brain without its outermost voxel, where skull stripping leaves remains and partial volume rules."""
-    return F.max_pool3d((~mask)[None, None].float(), 3, 1, 1)[0, 0] < 0.5
+def inner(mask: Tensor, rim: Shape) -> Tensor:
+    """The brain without its rim of so many voxels, where skull stripping leaves remains and partial volume rules."""
+    x, y, z = (2 * side + 1 for side in rim)
+    return F.max_pool3d((~mask)[None, None].float(), (x, y, z), 1, rim)[0, 0] < 0.5
 
 
 def smoothed(residual: Tensor, mask: Tensor, fwhm_mm: float, spacing_mm: Sequence[float]) -> Tensor:

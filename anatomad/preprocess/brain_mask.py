@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from anatomad.errors import BrainMaskError
 from anatomad.io.nifti import Image
+from anatomad.planner.plan import Treatment
 from anatomad.preprocess.extraction import extract_brain
 from anatomad.preprocess.normalise import check_intensities
 from anatomad.preprocess.stripped import estimate_background, find_stripped, volume_ml
@@ -40,16 +41,19 @@ class BrainMask:
     agreement: float | None
 
 
-def brain_mask(image: Image, given: NDArray[np.bool_] | None = None) -> BrainMask:
+def brain_mask(image: Image, given: NDArray[np.bool_] | None = None, treatment: Treatment = "auto") -> BrainMask:
     """Find the brain.
 
     Args:
         image: the scan as read.
         given: (x, y, z) mask on the same grid, used as it is; any non-zero voxel is brain.
+        treatment: without a given mask: ``auto`` keeps that of a skull-stripped scan and finds it in a whole head,
+            ``stripped`` refuses whole heads, ``extract`` finds it in every scan.
 
     Raises:
         IntensityError: constant image or more than 20 % non-finite voxels.
-        BrainMaskError: the given mask has another shape, or no brain of 400 to 2500 ml is found.
+        BrainMaskError: the given mask has another shape, no brain of 400 to 2500 ml is found, or a whole head was
+            refused.
     """
     data = np.asarray(image.data, dtype=np.float32)
     check_intensities(data, str(image.path))
@@ -60,9 +64,14 @@ def brain_mask(image: Image, given: NDArray[np.bool_] | None = None) -> BrainMas
         # background, so that a hole of NaN inside the brain is filled and one outside is not taken for tissue
         known = np.where(finite, data, np.float32(np.median(data[finite])))
         data = np.where(finite, data, np.float32(estimate_background(known).value))
-    stripped = find_stripped(data, image.spacing)
+    stripped = None if treatment == "extract" else find_stripped(data, image.spacing)
     if stripped is not None:
         return _judged(image, stripped, "stripped", None)
+    if treatment == "stripped":
+        raise BrainMaskError(
+            f"{image.path}: a whole head, or remains of one, where the plan expects skull-stripped scans "
+            "(brain_mask is 'stripped'); strip it, or plan with --set brain_mask=auto"
+        )
     mask, agreement = extract_brain(data, image.affine, str(image.path))
     return _judged(image, mask, "computed", agreement)
 

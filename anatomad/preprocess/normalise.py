@@ -11,6 +11,8 @@ PERCENTILES = (0.5, 99.5)
 CLIP = (-0.5, 2.0)
 MAX_NONFINITE_SHARE = 0.2
 
+Range = tuple[float, float]
+
 
 def check_intensities(data: NDArray[np.float32], name: str) -> None:
     """Refuse intensities that leave nothing to work with.
@@ -37,7 +39,9 @@ def check_intensities(data: NDArray[np.float32], name: str) -> None:
         )
 
 
-def intensity_window(data: NDArray[np.float32], mask: NDArray[np.bool_], name: str = "image") -> tuple[float, float]:
+def intensity_window(
+    data: NDArray[np.float32], mask: NDArray[np.bool_], name: str = "image", percentiles: Range = PERCENTILES
+) -> Range:
     """Find the intensities that ``normalise`` maps to 0 and 1: robust percentiles of the finite brain voxels.
 
     Raises:
@@ -50,7 +54,7 @@ def intensity_window(data: NDArray[np.float32], mask: NDArray[np.bool_], name: s
             f"{name}: only {finite.size} of {brain.size} brain voxels hold finite values, at least "
             f"{1 - MAX_NONFINITE_SHARE:.0%} were expected; export the scan again or give a brain mask (--mask)"
         )
-    low, high = (float(v) for v in np.percentile(finite, PERCENTILES))
+    low, high = (float(v) for v in np.percentile(finite, percentiles))
     if not high > low:
         raise IntensityError(
             f"{name}: the brain has one intensity, {low:g}, in nearly all its voxels, contrast was expected; "
@@ -68,13 +72,16 @@ def fill_nonfinite(data: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArra
     return np.where(finite, data, np.float32(np.median(inside) if inside.size else 0.0))
 
 
-def normalise(data: NDArray[np.float32], mask: NDArray[np.bool_], name: str = "image") -> NDArray[np.float32]:
-    """Map the brain's 0.5th..99.5th percentiles to 0..1.
+def normalise(
+    data: NDArray[np.float32], mask: NDArray[np.bool_], name: str = "image", percentiles: Range = PERCENTILES
+) -> NDArray[np.float32]:
+    """Map two percentiles of the brain to 0 and 1.
 
     Args:
         data: (x, y, z) intensities in any unit; NaN and infinities become the brain's median.
         mask: (x, y, z) brain.
         name: what error messages call the image.
+        percentiles: which; 0 to 100, ascending.
 
     Returns:
         (x, y, z) float32 in [-0.5, 2]; 0 outside the brain.
@@ -82,6 +89,6 @@ def normalise(data: NDArray[np.float32], mask: NDArray[np.bool_], name: str = "i
     Raises:
         IntensityError: the brain is empty, constant, or more than 20 % of it is non-finite.
     """
-    low, high = intensity_window(data, mask, name)
+    low, high = intensity_window(data, mask, name, percentiles)
     scaled = (fill_nonfinite(data, mask).astype(np.float64) - low) / (high - low)
     return np.where(mask, np.clip(scaled, *CLIP), 0.0).astype(np.float32)

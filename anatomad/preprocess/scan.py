@@ -12,7 +12,14 @@ from anatomad.io.geometry import WorkingGrid, working_grid
 from anatomad.io.nifti import Image
 from anatomad.preprocess.bias import correct_bias
 from anatomad.preprocess.brain_mask import BrainMask, brain_mask
-from anatomad.preprocess.normalise import CLIP, check_intensities, fill_nonfinite, intensity_window, normalise
+from anatomad.preprocess.normalise import (
+    CLIP,
+    PERCENTILES,
+    check_intensities,
+    fill_nonfinite,
+    intensity_window,
+    normalise,
+)
 
 THICK_SLICE_MM = 3.5
 MAX_SILENT_CLIPPED = 0.01
@@ -46,6 +53,7 @@ def prepare_scan(
     multiple: tuple[int, int, int] = (1, 1, 1),
     given_mask: NDArray[np.bool_] | BrainMask | None = None,
     bias_correct: bool = False,
+    percentiles: tuple[float, float] = PERCENTILES,
 ) -> Scan:
     """Find the brain, resample it to the working grid and normalise it.
 
@@ -56,6 +64,7 @@ def prepare_scan(
         multiple: the sides of a box that is found or grown are multiples of these.
         given_mask: (x, y, z) brain on the native grid, or a ``BrainMask`` found earlier (another channel of the case).
         bias_correct: apply N4 on the working grid; only for scans known to be healthy.
+        percentiles: of the brain's intensities, that become 0 and 1.
 
     Raises:
         IntensityError: constant image, or more than 20 % non-finite voxels in the image or the brain.
@@ -73,9 +82,9 @@ def prepare_scan(
     working, mask = _resample(data, brain.mask, grid)
     if bias_correct:
         working = correct_bias(working, mask, spacing_mm)
-    window = intensity_window(working, mask, name)
+    window = intensity_window(working, mask, name, percentiles)
     return Scan(
-        image=normalise(working, mask, name),
+        image=normalise(working, mask, name, percentiles),
         mask=mask,
         grid=grid,
         brain=brain,

@@ -27,7 +27,7 @@ from anatomad.preprocess.tissue import tissue_prior
 
 if TYPE_CHECKING:
     from anatomad.planner.dataset import Case
-    from anatomad.planner.plan import Plan
+    from anatomad.planner.plan import Plan, Treatment
 
 STORE_VERSION = 1
 _CHUNK = 1 << 20
@@ -63,6 +63,8 @@ def preprocessing_digest(plan: Plan) -> str:
         "spacing_mm": plan.spacing_mm,
         "box": plan.box,
         "multiple": plan.multiple,
+        "brain_mask": plan.brain_mask,
+        "normalisation": {str(number): plan.percentiles(number) for number in sorted(plan.channel_names)},
         "tissues": plan.tissues,
         "channel_names": {str(number): name for number, name in sorted(plan.channel_names.items())},
     }
@@ -97,11 +99,10 @@ def preprocess_case(case: Case, plan: Plan, folder: Path) -> dict[str, Any]:
         return done
     images = {number: read_image(path) for number, path in sorted(case.channels.items())}
     check_one_grid(case.id, images.values())
-    brain = case_brain(images.values())
-    scans = {
-        number: prepare_scan(image, plan.spacing_mm, plan.box, plan.multiple, brain) for number, image in images.items()
-    }
-    tissue = _tissue(scans[_anatomical_channel(plan, list(scans))], plan)
+    brain = case_brain(images.values(), plan.brain_mask)
+    scans = {number: scan_of(image, number, brain, plan) for number, image in images.items()}
+    anatomical = _anatomical_channel(plan, list(scans))
+    tissue = _tissue(scans[anatomical], plan, plan.percentiles(anatomical))
     sidecar = _sidecar(expected, scans)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{case.id}.json").unlink(missing_ok=True)  # no sidecar may vouch for tensors that it does not describe
@@ -163,7 +164,13 @@ def check_one_grid(case_id: str, images: Iterable[Image]) -> None:
         )
 
 
-def case_brain(images: Iterable[Image]) -> BrainMask:
+def scan_of(image: Image, channel: int, brain: BrainMask, plan: Plan) -> Scan:
+    """Prepare one channel of a case as the plan says; see :func:`anatomad.preprocess.scan.prepare_scan`."""
+    percentiles = plan.percentiles(channel)
+    return prepare_scan(image, plan.spacing_mm, plan.box, plan.multiple, brain, percentiles=percentiles)
+
+
+def case_brain(images: Iterable[Image], treatment: Treatment = "auto") -> BrainMask:
     """Find the brain of a case whose channels share a grid: in the first stripped channel, else in the first.
 
     Raises:
@@ -172,7 +179,7 @@ def case_brain(images: Iterable[Image]) -> BrainMask:
     """
     first = None
     for image in images:
-        brain = brain_mask(image)
+        brain = brain_mask(image, treatment=treatment)
         if brain.source == "stripped":
             return brain
         first = first or brain
@@ -189,12 +196,12 @@ def _anatomical_channel(plan: Plan, available: list[int]) -> int:
     return (plain or t1 or available)[0]
 
 
-def _tissue(scan: Scan, plan: Plan) -> NDArray[np.float32]:
+def _tissue(scan: Scan, plan: Plan, percentiles: tuple[float, float]) -> NDArray[np.float32]:
     # N4 needs a true zero: undo the offset of the normalisation, which the scan's window tells
     low, high = scan.window
     native = np.where(scan.mask, scan.image * (high - low) + low, 0).astype(np.float32)
     corrected = correct_bias(native, scan.mask, plan.spacing_mm)
-    return tissue_prior(normalise(corrected, scan.mask), scan.mask, plan.spacing_mm)
+    return tissue_prior(normalise(corrected, scan.mask, percentiles=percentiles), scan.mask, plan.spacing_mm)
 
 
 def _sidecar(expected: dict[str, Any], scans: dict[int, Scan]) -> dict[str, Any]:

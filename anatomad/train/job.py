@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from anatomad.io.atomic import write_json, write_tensors
 from anatomad.models.dal import DisentangledAnatomy
-from anatomad.planner.plan import Plan
+from anatomad.planner.plan import Plan, kept_plan
 from anatomad.planner.splits import Fold
 from anatomad.preprocess.store import StoredCase
 from anatomad.train.checkpoint import RunState
@@ -58,6 +58,14 @@ def finished_model(folder: Path) -> Record | None:
     except (FileNotFoundError, ValueError):
         return None
     return description if isinstance(description, dict) and description.get("finished") is True else None
+
+
+def trained_under(plan: Plan, description: Record) -> bool:
+    """Whether a model's description keeps that plan, or one of the version before that does the same."""
+    try:
+        return kept_plan(description["plan"]) == plan
+    except (KeyError, TypeError, ValueError):
+        return False
 
 
 def write_model(

@@ -41,6 +41,13 @@ def test_restoration_needs_no_other_network() -> None:
 
 
 @torch.no_grad()
+def test_edges_weigh_what_the_plan_says() -> None:
+    model = DisentangledAnatomy(tiny_plan(edge_mm=(8.0, 8.0, 16.0)))
+    near, far = make().edges_of(random_anatomy()), model.edges_of(random_anatomy())
+    assert torch.equal(far, near * torch.tensor([1.0, 1.0, 0.5]).view(1, 3, 1, 1, 1))
+
+
+@torch.no_grad()
 def test_2d_restoration_sees_the_edges_within_its_slices() -> None:
     model, anatomy, position = make(2), random_anatomy(), whole_position()
     mask = torch.ones(1, 1, *SHAPE, dtype=torch.bool)

@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from anatomad.errors import PlanError, UsageError
-from anatomad.planner.plan import PlanFile, read_plan
-from anatomad.planner.planning import make_plan
+from anatomad.planner.migration import migrated
+from anatomad.planner.plan import PlanFile, Postprocessing, kept_plan, read_plan
+from anatomad.planner.planning import decisions_of, make_plan
 from anatomad.preprocess.store import preprocessing_digest
 from tests.planner.test_planning import CPU
 from tests.planner.test_rules import fingerprint, image
@@ -59,6 +60,10 @@ def changed(values: dict[str, Any], path: str, value: object) -> dict[str, Any]:
         ("configurations.2d.features", [16, 32, 64, 90], "must be multiples of 4"),
         ("configurations.3d.ema_decay", 1, "ema_decay"),
         ("configurations.3d.stages.recoupling", None, r"stages\.recoupling: Field required"),
+        ("normalisation", {"0": [5, 5]}, "normalisation of channel 0: 5 must lie below 5"),
+        ("normalisation", {"1": [1, 99]}, r"normalisation has channels \[1\], channel_names \[0\]"),
+        ("postprocessing.mask_p", 1, r"mask_p: .*less than 1"),
+        ("postprocessing.rim_mm", 0, r"rim_mm: .*greater than 0"),
         ("tissues", ["background", "tissue"], "tissues are background, csf"),
     ],
 )
@@ -67,10 +72,50 @@ def test_bad_keys_are_named(tmp_path: Path, values: dict[str, Any], path: str, v
         read_plan(write(tmp_path, changed(values, path, value)))
 
 
-@pytest.mark.parametrize("version", [1, 3])
+@pytest.mark.parametrize("version", [1, 4])
 def test_another_version_is_refused_with_the_way_out(tmp_path: Path, values: dict[str, Any], version: int) -> None:
-    with pytest.raises(PlanError, match=rf"a plan of version {version}, .* reads version 2; delete it and run"):
+    with pytest.raises(PlanError, match=rf"a plan of version {version}, .* reads versions 2 and 3; delete it and run"):
         read_plan(write(tmp_path, values | {"version": version}))
+
+
+NEW = ("brain_mask", "normalisation", "edge_mm", "postprocessing")
+
+
+def of_version_2(values: dict[str, Any]) -> dict[str, Any]:
+    rows = [row for row in values["decisions"] if row["name"].split(".")[0] not in NEW]
+    return {key: value for key, value in values.items() if key not in NEW} | {"version": 2, "decisions": rows}
+
+
+def test_version_2_is_migrated_to_what_it_did(tmp_path: Path, values: dict[str, Any]) -> None:
+    planned, now = read_plan(write(tmp_path, of_version_2(values))), PlanFile.model_validate(values)
+    assert planned.version == 3
+    old = {"rim_mm": 2.0, "mask_p": 0.01, "smallest_mm3": 0.0}
+    assert planned.postprocessing == Postprocessing(**old)
+    assert planned.model_copy(update={"postprocessing": now.postprocessing, "decisions": now.decisions}) == now
+    assert {row.name for row in planned.decisions} == {row.name for row in now.decisions}
+    assert decisions_of(planned) == list(planned.decisions)  # nothing looks changed by hand
+
+
+def test_the_migrated_rim_is_one_voxel_whatever_its_size(values: dict[str, Any]) -> None:
+    thick = make_plan(fingerprint(image(spacing_mm=(0.5, 0.5, 6.0))), CPU).model_dump(mode="json")
+    fine = make_plan(fingerprint(image()), CPU, settings={"spacing_mm": "1"}).model_dump(mode="json")
+    for each in (values, thick, fine):
+        assert PlanFile.model_validate(migrated(of_version_2(each))).rim() == (1, 1, 1)
+    assert PlanFile.model_validate(fine).rim() == (2, 2, 2)
+    assert PlanFile.model_validate(thick).rim() == (1, 1, 1)
+
+
+def test_damaged_plan_of_version_2(tmp_path: Path, values: dict[str, Any]) -> None:
+    with pytest.raises(PlanError, match="a damaged plan of version 2"):
+        read_plan(write(tmp_path, changed(of_version_2(values), "spacing_mm", None)))
+
+
+def test_a_model_keeps_its_plan_over_a_version(values: dict[str, Any]) -> None:
+    plan = PlanFile.model_validate(values).configuration()
+    assert kept_plan(json.loads(plan.model_dump_json())) == plan
+    old = of_version_2(json.loads(plan.model_dump_json()) | {"decisions": []})
+    del old["decisions"]
+    assert kept_plan(old).postprocessing.smallest_mm3 == 0
 
 
 def test_configurations_share_the_store(values: dict[str, Any]) -> None:

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from anatomad.errors import DataError, UsageError
 from anatomad.planner.machine import Machine
+from anatomad.planner.plan import TISSUES, PlanFile
 from anatomad.planner.planning import decisions_of, holds, make_plan
 from anatomad.planner.records import CaseFingerprint, Fingerprint
+from anatomad.planner.settings import shown
 from tests.planner.test_rules import fingerprint, image
 
 CPU = Machine(kind="cpu", memory_gb=16, precision="bfloat16")
@@ -58,10 +62,10 @@ def test_every_value_of_the_plan_has_its_reason() -> None:
     planned = make_plan(USUAL, CPU)
     values = planned.model_dump(exclude={"version", "dataset", "channel_names", "decisions", "overrides", "machine"})
 
-    def leaves(group: dict[str, object], path: str) -> set[str]:
+    def leaves(group: dict[Any, object], path: str) -> set[str]:
         found: set[str] = set()
         for key, value in group.items():
-            found |= leaves(value, f"{path}{key}.") if isinstance(value, dict) else {path + key}
+            found |= leaves(value, f"{path}{key}.") if isinstance(value, dict) else {f"{path}{key}"}
         return found
 
     # whether it is about slices or volumes is what the configurations are called after
@@ -105,7 +109,14 @@ def test_settings_are_followed_marked_and_recorded() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("patchsize", "3", "--set patchsize: no such decision in this plan; there are spacing_mm, "),
+        ("patchsize", "3", r"--set patchsize: no such decision in this plan; close to it: .*configurations\.2d\.patch"),
+        ("batch_size", "3", r"close to it: configurations\.2d\.batch_size, configurations\.3d\.batch_size$"),
+        ("hippopotamus", "3", "no such decision in this plan; anatomad_plan prints those that there are"),
+        ("spacing_mm", "1.5,1.5", "--set spacing_mm=1.5,1.5: .*; give it like --set spacing_mm=2,2,2"),
+        ("configurations.3d.strides", "2x2", r"give it like --set .*strides=1x1x1,2x2x2,2x2x2,2x2x2"),
+        ("normalisation.0", "99,1", "contradicts the rest of the plan .*99 must lie below 1"),
+        ("normalisation.1", "1,99", "--set normalisation.1: no such decision"),
+        ("brain_mask", "maybe", "--set brain_mask=maybe: .*'auto'.*give it like --set brain_mask=auto"),
         ("configurations.4d.patch", "[8, 8, 8]", "--set configurations.4d.patch: no such decision"),
         ("configurations.2d.dimension", "3", "--set configurations.2d.dimension: no such decision"),
         ("folds", "many", "--set folds=many: .*valid integer"),
@@ -124,6 +135,39 @@ def test_settings_that_cannot_be_are_refused_by_name(name: str, value: str, mess
         return
     with pytest.raises(UsageError, match=message):
         make_plan(USUAL, CPU, settings={name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("spacing_mm", "1.5,1.5,1.5", (1.5, 1.5, 1.5)),
+        ("spacing_mm", "1.5, 1.5, 1.5", (1.5, 1.5, 1.5)),
+        ("spacing_mm", "[1.5, 1.5, 1.5]", (1.5, 1.5, 1.5)),
+        ("spacing_mm", "1.5", (1.5, 1.5, 1.5)),
+        ("smoothing_mm", "4", (4.0,)),
+        ("normalisation.0", "1,99", (1.0, 99.0)),
+        ("postprocessing.rim_mm", "4", 4.0),
+        ("tissues", "background, csf, grey matter, white matter", TISSUES),
+        ("configurations.3d.kernel_sizes", "3x3x1, 3x3x3, 3x3x3, 3x3x3", ((3, 3, 1), *((3, 3, 3),) * 3)),
+    ],
+)
+def test_settings_are_read_as_the_table_prints_them(name: str, text: str, value: object) -> None:
+    planned = make_plan(USUAL, CPU, settings={name: text})
+    assert holds(planned, name, text)
+    assert value_at(planned, name) == value
+    assert next(row.value for row in planned.decisions if row.name == name) == shown(value)
+
+
+def test_every_printed_value_can_be_given_back() -> None:
+    planned = make_plan(USUAL, CPU)
+    assert all(holds(planned, row.name, row.value) for row in planned.decisions if row.name != "configurations")
+
+
+def value_at(plan: PlanFile, name: str) -> object:
+    value: Any = plan.model_dump()
+    for key in name.split("."):
+        value = value[int(key) if key.isdigit() else key]
+    return value
 
 
 def test_repeated_scans_count_as_one_subject() -> None:

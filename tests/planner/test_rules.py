@@ -64,3 +64,25 @@ def test_folds_by_subjects(subjects: int, folds: int, words: str) -> None:
 def test_finer_data_never_gives_a_coarser_grid() -> None:
     steps = [rules.spacing([image(spacing_mm=(mm, mm, mm))]).value[0] for mm in (0.5, 1.0, 2.0, 3.0, 5.0)]
     assert all(first <= second for first, second in pairwise(steps))
+
+
+def test_what_scans_came_as_is_told() -> None:
+    choice = rules.brain_mask([image()] * 3 + [image(mask_source="computed", mask_doubt="too small")])
+    assert choice.value == "auto"
+    assert choice.numbers == {"stripped": 3, "whole_heads": 1, "doubtful": 1}
+
+
+def test_normalisation_tells_the_sequence_and_its_range() -> None:
+    scans = [image(looks_like="T2-like", percentiles=(low, 50, 70, 90, 100 * low)) for low in (1, 2, 4)]
+    choice = rules.normalisation(scans, "T2w")
+    assert choice.value == (0.5, 99.5)
+    assert choice.numbers == {"scans": 3, "low": 2, "high": 200}
+    assert choice.reason.startswith("T2w (3 scans, mostly T2-like): ")
+    assert "none was measured" in rules.normalisation([], "FLAIR").reason
+
+
+def test_distances_and_volumes_are_in_mm() -> None:
+    assert rules.edge_distance((2.0, 2.0, 6.0)).value == (2.0, 2.0, 6.0)
+    assert "(1, 1, 0.33 along" in rules.edge_distance((2.0, 2.0, 6.0)).reason
+    assert [rules.rim((mm, mm, mm)).value for mm in (1.0, 2.0, 3.0)] == [2.0, 2.0, 3.0]
+    assert rules.smallest_region((2.0, 2.0, 6.0)).value == 24.0

@@ -9,6 +9,7 @@ SHAPE = (40, 44, 40)
 MASK = torch.zeros(SHAPE, dtype=torch.bool)
 MASK[3:37, 4:41, 2:39] = True
 SPACING = (4.0, 4.0, 4.0)
+RIM = (1, 1, 1)
 
 
 def uneven(seed: int, gain: float = 1.0) -> torch.Tensor:
@@ -65,9 +66,9 @@ def test_a_score_is_read_over_its_field() -> None:
     field = fitted(*(uneven(k) for k in range(12)))
     plain = Score(recoupling="learned", smoothing_mm=(0.0,), units=(2.0,))
     over = plain.model_copy(update={"fields": (field,)})
-    expected = plain.of(parts, SPACING) / field_at(field, position_in_brain(MASK))
-    torch.testing.assert_close(over.of(parts, SPACING), expected)
+    expected = plain.of(parts, SPACING, RIM) / field_at(field, position_in_brain(MASK))
+    torch.testing.assert_close(over.of(parts, SPACING, RIM), expected)
     for score, ratio in ((plain, (2.7, 3.3)), (over, (0.9, 1.25))):
-        values = score.of(parts, SPACING)
+        values = score.of(parts, SPACING, RIM)
         low, high = values[10:30, 10:30, 5:10].mean(), values[10:30, 10:30, 24:36].mean()
         assert ratio[0] < low / high < ratio[1]

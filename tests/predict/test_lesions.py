@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from anatomad.predict.lesions import lesion_table
+from anatomad.planner.plan import Postprocessing
+from anatomad.predict.lesions import anomalous, lesion_table
 from tests.factories import make_affine
 
 AFFINE = make_affine(np.diag([-1.0, 1.0, 1.0]), (2.0, 1.5, 3.0), angles=(10.0, 0.0, -20.0), origin=(30.0, -40.0, 5.0))
@@ -41,3 +42,24 @@ def test_the_largest_fifty_come_first() -> None:
 
 def test_no_region_no_row() -> None:
     assert lesion_table(np.zeros((3, 3, 3), bool), np.ones((3, 3, 3), np.float32), np.eye(4)) == []
+
+
+@pytest.mark.parametrize(("smallest_mm3", "kept"), [(0, 3), (9, 3), (17, 2), (18, 2), (18.1, 1), (500, 0)])
+def test_regions_that_are_too_small_are_left_out(smallest_mm3: float, kept: int) -> None:
+    anomaly = np.zeros((12, 13, 14), np.float32)
+    anomaly[2:4, 3:7, 5:8] = 3
+    anomaly[9, 10, 11] = anomaly[10, 11, 12] = 2  # touch at a corner: 18 mm³
+    anomaly[0, 0, 0] = 2
+    found = anomalous(anomaly, AFFINE, Postprocessing(rim_mm=2, mask_p=0.01, smallest_mm3=smallest_mm3))
+    assert len(lesion_table(found, anomaly, AFFINE)) == kept
+    assert not found[anomaly < 2].any()
+
+
+def test_without_a_smallest_region_the_mask_is_the_level() -> None:
+    anomaly = np.random.default_rng(0).exponential(1, (20, 20, 20)).astype(np.float32)
+    for p, level in ((0.01, 2.0), (0.001, 3.0)):
+        found = anomalous(anomaly, AFFINE, Postprocessing(rim_mm=2, mask_p=p, smallest_mm3=0))
+        assert np.array_equal(found, anomaly >= level)
+    assert not anomalous(
+        np.zeros((4, 4, 4), np.float32), AFFINE, Postprocessing(rim_mm=2, mask_p=0.01, smallest_mm3=1)
+    ).any()

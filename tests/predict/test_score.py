@@ -8,6 +8,7 @@ from anatomad.predict.score import Score, inner, smoothed
 from tests.predict.world import decomposition
 
 SPACING = (2.0, 2.0, 4.0)
+RIM = (1, 1, 1)
 MASK = torch.zeros(16, 16, 16, dtype=torch.bool)
 MASK[2:14, 3:13, 2:14] = True
 
@@ -18,9 +19,14 @@ def score(*widths: float) -> Score:
 
 def test_the_rim_scores_nothing() -> None:
     expected = ndimage.binary_erosion(MASK.numpy(), np.ones((3, 3, 3)))
-    assert np.array_equal(inner(MASK).numpy(), expected)
-    result = score(0.0).of(decomposition(torch.full(MASK.shape, -3.0), MASK), SPACING)
+    assert np.array_equal(inner(MASK, RIM).numpy(), expected)
+    result = score(0.0).of(decomposition(torch.full(MASK.shape, -3.0), MASK), SPACING, RIM)
     np.testing.assert_allclose(result.numpy(), 1.5 * expected)
+
+
+def test_a_thicker_rim_is_as_thick_along_every_axis_as_it_says() -> None:
+    expected = ndimage.binary_erosion(MASK.numpy(), np.ones((5, 3, 7)))
+    assert np.array_equal(inner(MASK, (2, 1, 3)).numpy(), expected)
 
 
 def test_opposite_signs_cancel_and_lesions_stay() -> None:
@@ -28,7 +34,7 @@ def test_opposite_signs_cancel_and_lesions_stay() -> None:
     border[6], border[7] = 4.0, -4.0
     lesion[6:8] = 4.0
     parts = [decomposition(residual, MASK) for residual in (border, lesion)]
-    sharp, wide = ([float(score(width).of(p, SPACING).max()) for p in parts] for width in (0.0, 8.0))
+    sharp, wide = ([float(score(width).of(p, SPACING, RIM).max()) for p in parts] for width in (0.0, 8.0))
     assert sharp == [2.0, 2.0]
     assert wide[1] > 2.5 * wide[0]
     assert wide[1] > 0.5
@@ -37,8 +43,8 @@ def test_opposite_signs_cancel_and_lesions_stay() -> None:
 def test_of_several_widths_the_one_that_stands_out_most_counts() -> None:
     residual = torch.randn(MASK.shape, generator=torch.Generator().manual_seed(0))
     parts = decomposition(residual, MASK)
-    both = Score(recoupling="learned", smoothing_mm=(0.0, 6.0), units=(1.0, 4.0)).of(parts, SPACING)
-    one, other = (score(w).of(parts, SPACING) * 2 for w in (0.0, 6.0))
+    both = Score(recoupling="learned", smoothing_mm=(0.0, 6.0), units=(1.0, 4.0)).of(parts, SPACING, RIM)
+    one, other = (score(w).of(parts, SPACING, RIM) * 2 for w in (0.0, 6.0))
     torch.testing.assert_close(both, torch.maximum(one, other / 4))
     assert (one > other / 4).any()
     assert (one < other / 4).any()
@@ -62,6 +68,6 @@ def test_a_score_reads_its_own_recoupling() -> None:
     parts = decomposition(torch.ones(MASK.shape), MASK)
     brighter = replace(parts.recoupled["learned"], image=torch.full(MASK.shape, 3.0))
     parts.recoupled["learned"] = brighter
-    assert float(score(0.0).of(parts, SPACING).max()) == 1.0
+    assert float(score(0.0).of(parts, SPACING, RIM).max()) == 1.0
     closed = Score(recoupling="closed form", smoothing_mm=(0.0,), units=(2.0,))
-    assert float(closed.of(parts, SPACING).max()) == 0.5
+    assert float(closed.of(parts, SPACING, RIM).max()) == 0.5

@@ -35,6 +35,15 @@ def test_stripped_scan(tmp_path: Path) -> None:
     assert dice(found.mask, mask) > 0.995
 
 
+@pytest.mark.slow
+def test_a_stripped_scan_is_extracted_on_demand(tmp_path: Path) -> None:
+    data, mask = ellipsoid()
+    image = as_image(data, tmp_path / "a.nii")
+    assert np.array_equal(brain_mask(image, treatment="stripped").mask, brain_mask(image).mask)
+    assert brain_mask(image, treatment="extract").source == "computed"
+    assert brain_mask(image, mask, "extract").source == "given"
+
+
 def test_nonfinite_voxels_inside_and_outside(tmp_path: Path) -> None:
     data, mask = ellipsoid()
     data[34:38, 40:44, 32:36] = np.nan

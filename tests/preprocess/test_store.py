@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from anatomad.errors import DataError
+from anatomad.errors import BrainMaskError, DataError
 from anatomad.planner.dataset import Case
 from anatomad.planner.plan import Plan
 from anatomad.preprocess import store
 from anatomad.preprocess.store import load_case, preprocess_case, preprocessing_digest
-from tests.preprocess.phantoms import T1, T2, as_image, ellipsoid
+from tests.preprocess.phantoms import T1, T2, as_image, atlas_head, ellipsoid
 
 
 def make_plan(**changes: object) -> Plan:
@@ -23,6 +23,8 @@ def make_plan(**changes: object) -> Plan:
         "multiple": (4, 4, 4),
         "tissues": ("background", "csf", "grey matter", "white matter"),
         "channel_names": {0: "T2w", 1: "T1w"},
+        "brain_mask": "auto",
+        "normalisation": {0: (0.5, 99.5), 1: (0.5, 99.5)},
         "seed": 0,
     }
     return Plan.model_construct(**settings | changes)
@@ -97,6 +99,31 @@ def test_a_changed_case_is_made_anew(case: Case, tmp_path: Path, change: str) ->
     preprocess_case(case, plan, folder)
     assert sidecar.stat().st_mtime_ns > before
     assert load_case(folder, "sub-1").image.shape[1:] == plan.box
+
+
+@pytest.mark.usefixtures("quick_tissue")
+def test_each_channel_is_normalised_as_the_plan_says(
+    case: Case, tmp_path: Path, quick_tissue: list[np.ndarray]
+) -> None:
+    usual, other = make_plan(), make_plan(normalisation={0: (0.5, 99.5), 1: (10.0, 60.0)})
+    found = []
+    for folder, plan in ((tmp_path / "a", usual), (tmp_path / "b", other)):
+        preprocess_case(case, plan, folder)
+        found.append(load_case(folder, "sub-1"))
+    first, second = found
+    assert np.array_equal(first.image[0], second.image[0])
+    brain = second.image[1][second.mask]
+    assert np.mean(brain < 0) == pytest.approx(0.1, abs=0.01)
+    assert np.mean(brain > 1) == pytest.approx(0.4, abs=0.01)
+    assert quick_tissue[1].max() > quick_tissue[0].max()  # the prior is made from channel 1
+    assert preprocessing_digest(usual) != preprocessing_digest(other)
+
+
+def test_the_plan_can_refuse_whole_heads(case: Case, tmp_path: Path) -> None:
+    path = case.channels[0]
+    as_image(atlas_head(T1)[0], path, (1.75, 1.75, 1.75))
+    with pytest.raises(BrainMaskError, match=r"sub-1_0000.*the plan expects skull-stripped .*--set brain_mask=auto"):
+        preprocess_case(Case("sub-1", {0: path}), make_plan(brain_mask="stripped"), tmp_path / "store")
 
 
 KILLED = """

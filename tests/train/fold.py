@@ -12,7 +12,16 @@ from pydantic import BaseModel
 
 from anatomad.io.atomic import write_json, write_tensors
 from anatomad.planner.machine import Machine
-from anatomad.planner.plan import Configuration, Corruption, Memory, Plan, PlanFile, Randomisation, Stages
+from anatomad.planner.plan import (
+    Configuration,
+    Corruption,
+    Memory,
+    Plan,
+    PlanFile,
+    Postprocessing,
+    Randomisation,
+    Stages,
+)
 from anatomad.planner.splits import Fold
 from anatomad.preprocess.store import preprocessing_digest
 from anatomad.train.job import Job
@@ -61,6 +70,10 @@ def tiny_plan(**changes: Any) -> Plan:
             lesions=(0, 3), small_mm=(10, 20), large_mm=(30, 60), edge_dropout=(0, 0.3), erased_share=(0, 0.3)
         ),
         "smoothing_mm": (0.0,),
+        "brain_mask": "auto",
+        "normalisation": {0: (0.5, 99.5)},
+        "edge_mm": (8.0, 8.0, 8.0),
+        "postprocessing": Postprocessing(rim_mm=2, mask_p=0.01, smallest_mm3=0),
         "folds": 3,
     }
     return Plan(**settings | changes)
