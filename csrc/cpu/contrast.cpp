@@ -46,10 +46,11 @@ bool contrast(Shape s, const uint8_t* labels, const float* means, const float* s
 void soft_contrast(Shape s, const float* shares, const float* means, const float* spreads, uint64_t seed,
                    float* image) {
   const int64_t voxels = s.voxels(), count = s.batch * voxels, classes = s.channels;
+  const bool noisy = std::any_of(spreads, spreads + s.batch * classes, [](float w) { return w != 0; });
 #pragma omp parallel for num_threads(s.threads)
   for (int64_t first = 0; first < count; first += kVoxels) {
-    float noise[kVoxels];
-    noise_of(seed, first, noise);
+    float noise[kVoxels] = {};
+    if (noisy) noise_of(seed, first, noise);  // most of the work
     const int64_t end = std::min<int64_t>(first + kVoxels, count);
     for (int64_t start = first; start < end;) {  // neighbours may belong to several batch entries
       const int64_t b = start / voxels;

@@ -252,6 +252,7 @@ def test_contrast_of_shares(shape: tuple[int, ...], backend: str, monkeypatch: p
     assert torch.equal(contrast(one_hot(labels, shape[1]), means, spreads, 12), contrast(labels, means, spreads, 12))
     monkeypatch.setenv("ANATOMAD_KERNELS", "reference")
     assert torch.equal(image, contrast(shares, means, spreads, 12))
+    assert torch.equal(contrast(shares, means, 0 * spreads, 12), contrast(shares, means, 0 * spreads, 13))
     half = shares.half()
     assert torch.equal(contrast(half, means, spreads, 12), contrast(half.float(), means, spreads, 12))
 
