@@ -77,6 +77,11 @@ class WorkingGrid:
         return np.asarray(self._canonical_affine @ scale @ shift)
 
     @property
+    def native_to_working(self) -> NDArray[np.float64]:
+        """3x4 float64 matrix from native voxels to voxels of the working box."""
+        return np.asarray((np.linalg.inv(self.affine) @ self.native_affine)[:3])
+
+    @property
     def sheared(self) -> bool:
         """Whether the native axes are not at right angles; distances across axes are then approximate."""
         axes = self.native_affine[:3, :3] / np.linalg.norm(self.native_affine[:3, :3], axis=0)

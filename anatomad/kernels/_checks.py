@@ -36,6 +36,23 @@ def label_maps(x: Tensor) -> None:
         raise ValueError(f"labels must be uint8 [batch, 1, *spatial] in 2D or 3D, got {x.dtype} {list(x.shape)}")
 
 
+def tables(tissue: Tensor, means: Tensor, spreads: Tensor) -> int:
+    """One mean and one spread per class, or per batch entry and class; returns the number of classes.
+
+    Raises:
+        ValueError: other shapes, or too many classes.
+    """
+    batch, classes = tissue.shape[0], means.shape[-1] if means.ndim else 0
+    if means.shape != spreads.shape or means.shape not in ((classes,), (batch, classes)):
+        raise ValueError(
+            f"means and spreads must both be [class] or [{batch}, class] for a tissue map {list(tissue.shape)}, "
+            f"got {list(means.shape)} and {list(spreads.shape)}"
+        )
+    if not 1 <= classes <= MAX_LABELS:
+        raise ValueError(f"means must hold 1 to {MAX_LABELS} classes, got {classes}")
+    return classes
+
+
 def spacings(x: Tensor, spacing: Sequence[float]) -> None:
     """One positive voxel size per spatial axis.
 

@@ -30,6 +30,7 @@ _SCHEMAS = {
     "median": "(Tensor score, int size) -> Tensor",
     "resample_argmax": "(Tensor logits, float[] matrix, int[] shape) -> Tensor",
     "contrast": "(Tensor labels, Tensor means, Tensor spreads, int seed) -> Tensor",
+    "soft_contrast": "(Tensor shares, Tensor means, Tensor spreads, int seed) -> Tensor",
 }
 OPERATORS = tuple(_SCHEMAS)
 
@@ -62,6 +63,7 @@ _SHAPES: dict[str, Callable[..., Any]] = {
     "median": lambda score, size: _like(score),
     "resample_argmax": lambda logits, matrix, shape: logits.new_empty([logits.shape[0], 1, *shape], dtype=torch.uint8),
     "contrast": lambda labels, means, spreads, seed: _like(labels, 1, torch.float32),
+    "soft_contrast": lambda shares, means, spreads, seed: _like(shares, 1),
 }
 
 _library = torch.library.Library("anatomad", "DEF")
@@ -170,7 +172,8 @@ def resample_argmax(logits: Tensor, matrix: Sequence[float], shape: Sequence[int
     return result
 
 
-def contrast(labels: Tensor, means: Tensor, spreads: Tensor, seed: int) -> Tensor:
-    """See :func:`anatomad.kernels.contrast`."""
-    result: Tensor = _ops.contrast(labels, means, spreads, seed)
+def contrast(tissue: Tensor, means: Tensor, spreads: Tensor, seed: int) -> Tensor:
+    """See :func:`anatomad.kernels.contrast`; uint8 labels or float32 shares."""
+    operator = _ops.contrast if tissue.dtype == torch.uint8 else _ops.soft_contrast
+    result: Tensor = operator(tissue, means, spreads, seed)
     return result

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from anatomad.kernels import label_map
+
 _ROUNDS = 6
 _TUKEY = 3.0
 _MIN_SPREAD = 0.02
@@ -46,6 +48,11 @@ def _basis(mask: Tensor) -> Tensor:
 def _median_spread(values: Tensor) -> tuple[Tensor, Tensor]:
     centre = values.median()
     return centre, (1.4826 * (values - centre).abs().median()).clamp(min=_MIN_SPREAD)
+
+
+def _labels(p: Tensor) -> Tensor:
+    """Most likely tissue of voxels [tissue, voxel]."""
+    return label_map(p[None, :, None])[0, 0, 0]
 
 
 def _tukey(residual: Tensor) -> Tensor:
@@ -85,7 +92,7 @@ def recouple(image: Tensor, tissue: Tensor, mask: Tensor) -> Recoupled:
         mask: Brain [x, y, z], bool.
     """
     x, p = image[mask], tissue[:, mask]
-    label = p.argmax(0)
+    label = _labels(p)
     whole = _median_spread(x)
     starts = [_median_spread(x[label == k]) if (label == k).sum() > _MIN_VOXELS else whole for k in range(len(p))]
     means = torch.stack([s[0] for s in starts])
@@ -122,7 +129,7 @@ def regain(image: Tensor, phi: Tensor, tissue: Tensor, mask: Tensor, start: Reco
         start: The closed form's answer: its means and spreads are where the fit begins.
     """
     x, p, expected = image[mask], tissue[:, mask], phi[mask]
-    label, basis, gain, spreads = p.argmax(0), _basis(mask), torch.ones_like(x), start.spreads
+    label, basis, gain, spreads = _labels(p), _basis(mask), torch.ones_like(x), start.spreads
     for _ in range(_ROUNDS):
         gain = _fit_gain(x, expected, spreads @ p, basis, gain)
         spreads = _spreads((x - gain * expected).abs(), label, spreads)

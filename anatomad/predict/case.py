@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 import anatomad
 from anatomad.io.atomic import write_image, write_json
 from anatomad.io.nifti import Image, read_image
+from anatomad.kernels import resample_argmax
 from anatomad.models.device import precision_of
 from anatomad.planner.dataset import Case
 from anatomad.predict.calibration import subject_score
@@ -123,10 +124,10 @@ def _phi(view: View, model: Model) -> NDArray[np.float32]:
 
 def _anatomy(views: list[View]) -> NDArray[np.uint8]:
     """Labels 1 CSF, 2 grey, 3 white matter, from the mean over the channels of what the encoder saw; 0 outside."""
-    mean = sum(view.parts.anatomy.cpu().numpy() for view in views) / len(views)
-    scan = views[0].scan
-    native = scan.grid.to_native(np.asarray(mean, np.float32), order=1)
-    return np.where(scan.brain.mask, native.argmax(0) + 1, 0).astype(np.uint8)
+    mean = torch.stack([view.parts.anatomy for view in views]).mean(0, keepdim=True)
+    grid, brain = views[0].scan.grid, views[0].scan.brain.mask
+    labels = resample_argmax(mean, grid.native_to_working.tolist(), grid.native_shape)[0, 0].cpu().numpy() + 1
+    return np.where(brain, labels, 0).astype(np.uint8)
 
 
 def _report(

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from anatomad.kernels import contrast
 from anatomad.planner.plan import Plan, Randomisation
 from anatomad.synth.deform import Patch
 from anatomad.synth.draws import Draws, gaussian_blur
@@ -32,15 +33,15 @@ def _tissue_means(draws: Draws, ranges: Randomisation, tissues: int) -> list[flo
 
 def from_tissue(patch: Patch, draws: Draws, ranges: Randomisation) -> Tensor:
     """Image [1, 1, ...] drawn from a tissue map: random means, drift over the brain and texture per tissue."""
-    shape = patch.tissue.shape[2:]
-    image = torch.zeros_like(patch.image)
-    means = _tissue_means(draws, ranges, patch.tissue.shape[1] - 1)
-    for k, mean in enumerate(means, start=1):
-        drift = draws.uniform(0, _REGIONAL) * draws.field(shape, (4, 4, 4))
-        image += patch.tissue[:, k : k + 1] * (mean + drift)
-    spread = draws.uniform(*ranges.class_spread)
-    grain = gaussian_blur(draws.normal(1, 1, *shape), (0.6, 0.6, 0.6)) * 2.5
-    return image + spread * grain
+    device, tissues = patch.tissue.device, patch.tissue.shape[1] - 1
+    means = torch.tensor([0.0, *_tissue_means(draws, ranges, tissues)], device=device)
+    spreads = torch.tensor([0.0] + [draws.uniform(*ranges.class_spread)] * tissues, device=device)
+    regional = torch.tensor([draws.uniform(0, _REGIONAL) for _ in range(tissues)], device=device)
+    drift = regional.view(-1, 1, 1, 1) * draws.field(tuple(patch.tissue.shape[2:]), (4, 4, 4), tissues)
+    seed, none = draws.integer(0, 2**62), torch.zeros_like(means)
+    # Texture goes on over neighbouring voxels, while the tissues' borders stay sharp: each is drawn on its own.
+    image = contrast(patch.tissue, means, none, seed) + (patch.tissue[:, 1:] * drift).sum(1, keepdim=True)
+    return image + gaussian_blur(contrast(patch.tissue, none, spreads, seed), (0.6, 0.6, 0.6)) * 2.5
 
 
 def remapped(patch: Patch, draws: Draws) -> Tensor:

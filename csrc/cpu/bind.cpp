@@ -147,6 +147,11 @@ PYBIND11_MODULE(_cpu, m) {
              return l.kernels->contrast(s, at<uint8_t>(labels), at<float>(means), at<float>(spreads), classes, seed,
                                         at<float>(y));
            },
+           Release())
+      .def("soft_contrast",
+           [](const Level& l, Shape s, Address shares, Address means, Address spreads, uint64_t seed, Address y) {
+             l.kernels->soft_contrast(s, at<float>(shares), at<float>(means), at<float>(spreads), seed, at<float>(y));
+           },
            Release());
   m.def("levels", &levels);
   m.def("huge_pages", &huge_pages);

@@ -43,6 +43,8 @@ struct Kernels {
   // Returns false, with nothing to rely on in the image, if a label has no class.
   bool (*contrast)(Shape, const uint8_t* labels, const float* means, const float* spreads, int classes, uint64_t seed,
                    float* image);
+  void (*soft_contrast)(Shape, const float* shares, const float* means, const float* spreads, uint64_t seed,
+                        float* image);
 };
 
 namespace ANATOMAD_LEVEL {
@@ -63,6 +65,7 @@ void sobel_backward(Type, Shape, const void*, const void*, const float*, float, 
 void median(Type, Shape, const void*, int, void*);
 void resample_argmax(Type, Shape, const void*, const float*, Shape, uint8_t*);
 bool contrast(Shape, const uint8_t*, const float*, const float*, int, uint64_t, float*);
+void soft_contrast(Shape, const float*, const float*, const float*, uint64_t, float*);
 
 // Calls f with a value of the element type.
 template <class F> inline void with_float(Type type, F f) {

@@ -4,6 +4,7 @@ namespace ANATOMAD_LEVEL {
 
 const Kernels kernels{label_map,      one_hot_argmax,          one_hot_argmax_backward, label_edges,
                       argmax_edges_backward, edge_magnitude, edge_magnitude_backward, sobel,
-                      sobel_backward, median,                  resample_argmax,         contrast};
+                      sobel_backward, median,                  resample_argmax,         contrast,
+                      soft_contrast};
 
 }  // namespace ANATOMAD_LEVEL

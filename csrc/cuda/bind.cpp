@@ -89,4 +89,9 @@ PYBIND11_MODULE(_cuda, m) {
     check(gpu::contrast(stream(q), s, at<uint8_t>(labels), at<float>(means), at<float>(spreads), classes, seed,
                         at<float>(y)));
   });
+  m.def("soft_contrast", [](Address q, Shape s, Address shares, Address means, Address spreads, uint64_t seed,
+                            Address y) {
+    check(gpu::soft_contrast(stream(q), s, at<float>(shares), at<float>(means), at<float>(spreads), seed,
+                             at<float>(y)));
+  });
 }

@@ -47,5 +47,7 @@ cudaError_t median(cudaStream_t, Type, Shape, const void* score, int size, void*
 cudaError_t resample_argmax(cudaStream_t, Type, Shape, const void* logits, Matrix, Shape output, uint8_t* labels);
 cudaError_t contrast(cudaStream_t, Shape, const uint8_t* labels, const float* means, const float* spreads, int classes,
                      uint64_t seed, float* image);
+cudaError_t soft_contrast(cudaStream_t, Shape, const float* shares, const float* means, const float* spreads,
+                          uint64_t seed, float* image);
 
 }  // namespace gpu

@@ -80,6 +80,18 @@ def test_ramps_survive_both_ways() -> None:
     np.testing.assert_allclose(back[inner], ramp[inner], atol=1e-3)
 
 
+@pytest.mark.parametrize("orientation", [0, 9, 17, 30])
+def test_the_matrix_leads_where_resampling_reads(orientation: int) -> None:
+    affine = make_affine(ALL[orientation], (1.2, 0.7, 1.9), (15, -20, 10))
+    grid = working_grid(SHAPE, affine, (2, 2, 2))
+    place = np.einsum("ij,jxyz->ixyz", grid.native_to_working[:, :3], np.indices(SHAPE))
+    place += grid.native_to_working[:, 3, None, None, None]
+    inside = ((place >= 0) & (place <= np.array(grid.box)[:, None, None, None] - 1)).all(0)
+    assert inside.mean() > 0.3
+    read = grid.to_native(np.indices(grid.box).astype(np.float32), order=1)
+    np.testing.assert_allclose(read[:, inside], place[:, inside], atol=1e-4)
+
+
 def test_low_pass_removes_what_the_coarse_grid_cannot_hold() -> None:
     stripes = np.zeros((64, 8, 8), np.float32)
     stripes[::2] = 1

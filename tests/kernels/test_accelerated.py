@@ -109,6 +109,14 @@ def test_contrast(accelerated: str) -> None:
         contrast(there(labels), there(means[0, :2]), there(spreads[0, :2]), 0)
 
 
+@pytest.mark.parametrize("size", [(4, 8), (3, 5, 7), (1, 1)], ids=str)
+def test_contrast_of_shares(size: tuple[int, ...], accelerated: str) -> None:
+    shares = normal(3, 4, *size).softmax(1)
+    means, spreads = normal(3, 4, seed=1), normal(3, 4, seed=2).abs()
+    image = contrast(*map(there, (shares, means, spreads)), 2**50 + 12).cpu()
+    assert torch.equal(image, reference.soft_contrast(shares, means, spreads, 2**50 + 12))
+
+
 @pytest.mark.parametrize("name", GRADIENT)
 def test_repetition_and_layout_change_no_bit(name: str, accelerated: str) -> None:
     if INTERPRETED:

@@ -16,6 +16,7 @@ from anatomad.kernels import (
     edges,
     label_map,
     median,
+    one_hot,
     one_hot_argmax,
     resample_argmax,
     sobel,
@@ -236,6 +237,24 @@ def test_contrast(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANATOMAD_KERNELS", "reference")
     assert torch.equal(image, contrast(labels, means, spreads, 12))
     assert torch.equal(contrast(labels[:1], means[0], spreads[0], 12), image[:1])
+
+
+@pytest.mark.parametrize("shape", [(2, 4, 20, 31), (3, 4, 1, 1), (1, 4, 5, 7, 11), (2, 4, 0, 3), (1, 9, 16, 16, 17)])
+def test_contrast_of_shares(shape: tuple[int, ...], backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    shares = normal(*shape).softmax(1)
+    means, spreads = normal(*shape[:2], seed=1), normal(*shape[:2], seed=2).abs()
+    image = contrast(shares, means, spreads, 12)
+    noise = contrast(torch.zeros_like(shares[:, :1], dtype=torch.uint8), torch.zeros(1), torch.ones(1), 12)
+    mean, spread = (torch.einsum("bk...,bk->b...", shares.double(), t.double())[:, None] for t in (means, spreads))
+    torch.testing.assert_close(image.double(), mean + spread * noise.double(), atol=1e-5, rtol=1e-5)
+    assert torch.equal(image, contrast(shares.transpose(-1, -2).contiguous().transpose(-1, -2), means, spreads, 12))
+    labels = label_map(shares)
+    assert torch.equal(contrast(one_hot(labels, shape[1]), means, spreads, 12), contrast(labels, means, spreads, 12))
+    monkeypatch.setenv("ANATOMAD_KERNELS", "reference")
+    assert torch.equal(image, contrast(shares, means, spreads, 12))
+    assert torch.equal(contrast(shares, means, 0 * spreads, 12), contrast(shares, means, 0 * spreads, 13))
+    half = shares.half()
+    assert torch.equal(contrast(half, means, spreads, 12), contrast(half.float(), means, spreads, 12))
 
 
 def test_normal_noise_is_normal(backend: str) -> None:

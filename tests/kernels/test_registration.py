@@ -44,6 +44,7 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "median": (LABELS, 3),
     "resample_argmax": (X, [1.0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0], [3, 4, 5]),
     "contrast": (LABELS, normal(2, 3), normal(2, 3), 5),
+    "soft_contrast": (X, normal(2, 3), normal(2, 3), 5),
 }
 DIFFERENTIABLE = ("one_hot_argmax", "argmax_edges", "edge_magnitude", "sobel")
 
@@ -61,7 +62,8 @@ def everything(x: Tensor) -> Tensor:
     spacing = (1.0, 2.0, 1.5)
     hard = one_hot_argmax(x, 0.7, gumbel_seed=3)
     edge = argmax_edges(x, spacing).sum() + edge_magnitude(x, spacing, temperature=0.5, smoothing=2.0).sum()
-    smooth = sobel(contrast(label_map(x), torch.arange(3.0), torch.ones(3), 4) + x, spacing)
+    drawn = [contrast(t, torch.arange(3.0), torch.ones(3), 4) for t in (label_map(x), x.detach().exp())]
+    smooth = sobel(drawn[0] + drawn[1] + x, spacing)
     return (hard * x).sum() + edge + smooth.sum() + edges(label_map(x), spacing).sum()
 
 
@@ -159,7 +161,8 @@ REFUSED: list[tuple[Callable[[], Tensor], str]] = [
     (lambda: resample_argmax(WIDE[..., :0], [[1, 0, 0], [0, 1, 0]], (2, 2)), "no voxel to interpolate"),
     (lambda: contrast(LONG, torch.zeros(2), torch.zeros(2), 0), "uint8"),
     (lambda: contrast(LABEL, torch.zeros(2), torch.zeros(3), 0), r"got \[2\] and \[3\]"),
-    (lambda: contrast(LABEL, torch.zeros(2, device="meta"), torch.zeros(2), 0), "labels on cpu, means on meta"),
+    (lambda: contrast(LABEL, torch.zeros(2, device="meta"), torch.zeros(2), 0), "tissue on cpu, means on meta"),
+    (lambda: contrast(X, torch.zeros(2), torch.zeros(2), 0), r"shares \[2, 3, 4, 5, 6\] need 3 means, got 2"),
 ]
 
 

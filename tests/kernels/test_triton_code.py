@@ -52,11 +52,20 @@ def calls(*spatial: int, classes: int = 9, dtype: torch.dtype = torch.bfloat16) 
         "median": lambda: backend.median(meta(1, 1, *spatial, dtype=torch.uint16), 5),
         "resample_argmax": lambda: backend.resample_argmax(x, matrix, spatial),
         "contrast": lambda: backend.contrast(label, table, table, 3),
+        "soft_contrast": lambda: backend.soft_contrast(
+            meta(2, classes, *spatial, dtype=torch.float32), table, table, 3
+        ),
     }
 
 
 FLAT, DEEP = calls(192, 192, dtype=torch.float32), calls(160, 192, 160)
-VECTORS = {"label_map": "ld", "one_hot": "ld", "one_hot backward": "ld", "contrast": "st"}  # what must move 16 bytes
+VECTORS = {
+    "label_map": "ld",
+    "one_hot": "ld",
+    "one_hot backward": "ld",
+    "contrast": "st",
+    "soft_contrast": "ld",
+}  # what must move 16 bytes
 
 
 def compiled(monkeypatch: pytest.MonkeyPatch, call: Callable[[], object], arch: int) -> list[Any]:

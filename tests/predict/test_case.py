@@ -4,18 +4,21 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 
 from anatomad.errors import DataError
 from anatomad.io import commit
+from anatomad.io.geometry import working_grid
 from anatomad.planner.dataset import Case
-from anatomad.predict.case import is_finished, predict_case
+from anatomad.predict.case import _anatomy, is_finished, predict_case
 from anatomad.predict.folder import Model, load_model
 from anatomad.predict.fuse import fuse
-from tests.factories import write_nifti
+from tests.factories import make_affine, write_nifti
 from tests.predict.world import AFFINE, SHAPE, SPACING, brain, make_model_folder, write_scan
 
 ROOT = Path(__file__).parents[2]
@@ -34,6 +37,18 @@ def case(tmp_path: Path) -> Case:
 
 def data(path: Path) -> np.ndarray:
     return np.asarray(nib.load(path).dataobj)
+
+
+def test_the_anatomy_is_that_of_the_resampled_mean_over_the_channels() -> None:
+    grid = working_grid((30, 27, 21), make_affine(spacing=(1.3, 1.1, 1.9)), (2, 2, 2))
+    mask = np.ones(grid.native_shape, bool)
+    mask[:4] = False
+    seen = torch.rand(2, 3, *grid.box, generator=torch.Generator().manual_seed(1))
+    scan = SimpleNamespace(grid=grid, brain=SimpleNamespace(mask=mask))
+    found = _anatomy([SimpleNamespace(scan=scan, parts=SimpleNamespace(anatomy=own)) for own in seen])
+    expected = np.where(mask, grid.to_native(seen.mean(0).numpy(), order=1).argmax(0) + 1, 0)
+    assert found.dtype == np.uint8
+    assert (found == expected).mean() > 0.999  # rounding may settle a tie
 
 
 def test_results_lie_in_the_grid_of_the_input(model: Model, case: Case, tmp_path: Path) -> None:

@@ -208,3 +208,9 @@ def contrast(labels: Tensor, means: Tensor, spreads: Tensor, seed: int) -> Tenso
     if result.numel() and not _level().contrast(_shape(labels), *pointers):
         shared.check_labels(labels, classes)
     return result
+
+
+def soft_contrast(shares: Tensor, means: Tensor, spreads: Tensor, seed: int) -> Tensor:
+    """Sums over the classes, vector by vector of noise."""
+    given = shared.contiguous(shares, means, spreads)
+    return _run("soft_contrast", _empty(shares, 1), _shape(shares), *given, seed % 2**64)

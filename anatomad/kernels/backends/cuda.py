@@ -172,3 +172,9 @@ def contrast(labels: Tensor, means: Tensor, spreads: Tensor, seed: int) -> Tenso
     labels, means, spreads = shared.contiguous(labels, means, spreads)
     options = means.shape[1], seed % 2**64
     return _run("contrast", shared.empty(labels, 1, torch.float32), _shape(labels), labels, means, spreads, *options)
+
+
+def soft_contrast(shares: Tensor, means: Tensor, spreads: Tensor, seed: int) -> Tensor:
+    """Four voxels to a thread, as many as a counter gives noise to."""
+    given = shared.contiguous(shares, means, spreads)
+    return _run("soft_contrast", shared.empty(shares, 1), _shape(shares), *given, seed % 2**64)

@@ -249,3 +249,12 @@ def contrast(labels: Tensor, means: Tensor, spreads: Tensor, seed: int) -> Tenso
     index = labels.flatten(1).long()
     mean, spread = (table.float().gather(1, index).view(labels.shape) for table in (means, spreads))
     return mean + spread * draw
+
+
+def soft_contrast(shares: Tensor, means: Tensor, spreads: Tensor, seed: int) -> Tensor:
+    """The same where several classes share a voxel; summed in their order, so that every backend rounds alike."""
+    mean, spread = (torch.zeros_like(shares[:, :1]) for _ in range(2))
+    for k in range(shares.shape[1]):
+        share, entry = shares[:, k : k + 1], (slice(None), k, *[None] * (shares.ndim - 1))
+        mean, spread = mean + share * means[entry], spread + share * spreads[entry]
+    return mean + spread * noise.normal(mean.numel(), seed, shares.device).view(mean.shape)

@@ -282,3 +282,15 @@ def contrast(labels: Tensor, means: Tensor, spreads: Tensor, seed: int) -> Tenso
         jobs = -(-labels.numel() // 1024)
         launch("contrast.contrast", jobs, *arguments, *shared.signed_words(seed), fused=False, **constants)
     return result
+
+
+def soft_contrast(shares: Tensor, means: Tensor, spreads: Tensor, seed: int) -> Tensor:
+    """Sums over the classes; noise is drawn where it is used."""
+    shares, means, spreads = shared.contiguous(shares, means, spreads)
+    result = shared.empty(shares, 1)
+    if result.numel():
+        constants = {"classes": shares.shape[1], "block": 512, "index": _index(shares.view(1, 1, -1))}
+        arguments = shares, means, spreads, result, shared.voxels(shares), result.numel()
+        jobs = -(-result.numel() // 512)
+        launch("contrast.soft_contrast", jobs, *arguments, *shared.signed_words(seed), fused=False, **constants)
+    return result
