@@ -2,9 +2,9 @@
 
 Source: Van Leemput et al., Automated segmentation of multiple sclerosis lesions by model outlier detection (IEEE TMI
 2001). Settings: CSF, grey and white matter as Gaussians of the scan's own intensities with a smooth gain, fitted
-robustly (Tukey's biweight) under tissue probabilities averaged over the training cases by brain box; a voxel belongs to
-the tissue of the highest posterior, and its residual is its Mahalanobis distance from that. ``mixture-expected`` is the
-distance from what the probabilities alone foretell: our closed-form recoupling without any network.
+robustly (Tukey's biweight) under tissue probabilities averaged over the training cases by brain box; a voxel belongs
+to the tissue of the highest posterior, and its residual is its Mahalanobis distance from that. ``mixture-expected``
+is the distance from what the probabilities alone foretell: our closed-form recoupling without any network.
 """
 
 from __future__ import annotations

@@ -125,7 +125,8 @@ def read(networks: Peer, image: Tensor, mask: Tensor, precision: str) -> Differe
     return Difference(mask, {"score": answer * mask})
 
 
-def _losses(networks: Peer, step: Step) -> Losses:
+def peer_losses(networks: Peer, step: Step) -> Losses:
+    """Losses of a step, as a stage asks for them."""
     return networks.losses(batch_of(step))
 
 
@@ -134,7 +135,9 @@ def peer_methods(
     networks: Callable[[Plan], Peer],
     *,
     restores: bool = True,
-    stages: Sequence[tuple[str, Callable[[Any, Step], Losses], tuple[str, ...]]] = (("training", _losses, ("net",)),),
+    stages: Sequence[tuple[str, Callable[[Any, Step], Losses], tuple[str, ...]]] = (
+        ("training", peer_losses, ("net",)),
+    ),
     fit: Callable[[Any, Sequence[StoredCase], Plan, torch.device], None] = leave,
 ) -> tuple[Method, Method]:
     """A trained peer twice: on healthy scans as they are, and (``NAME+contrasts``) in contrasts drawn as ours are.

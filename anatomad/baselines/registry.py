@@ -2,12 +2,36 @@
 
 from __future__ import annotations
 
-from anatomad.baselines import atlas, autoencoder, denoising, inpainting, intensity, mixture, synthetic
+from anatomad.baselines import (
+    ablations,
+    adversarial,
+    atlas,
+    autoencoder,
+    denoising,
+    inpainting,
+    intensity,
+    memory,
+    mixture,
+    restoration,
+    synthetic,
+)
 from anatomad.errors import UsageError
 from anatomad.planner.plan import METHOD
 from anatomad.train.method import DAL, Method
 
-_PEERS = (intensity, atlas, mixture, autoencoder, denoising, inpainting, synthetic)
+_PEERS = (
+    intensity,
+    atlas,
+    mixture,
+    autoencoder,
+    denoising,
+    inpainting,
+    synthetic,
+    restoration,
+    adversarial,
+    memory,
+    ablations,
+)
 
 METHODS: dict[str, Method] = {method.name: method for method in (DAL, *(m for peer in _PEERS for m in peer.METHODS))}
 
