@@ -23,6 +23,8 @@ from anatomad.train.method import Method, leave
 from anatomad.train.picture import Row, axial
 from anatomad.train.stages import Losses, Stage, Step
 
+StageParts = tuple[str, Callable[[Any, Step], Losses], tuple[str, ...]]
+
 CONTRASTS = "+contrasts"
 _MIN_SPREAD = 0.01
 
@@ -135,9 +137,7 @@ def peer_methods(
     networks: Callable[[Plan], Peer],
     *,
     restores: bool = True,
-    stages: Sequence[tuple[str, Callable[[Any, Step], Losses], tuple[str, ...]]] = (
-        ("training", peer_losses, ("net",)),
-    ),
+    stages: Sequence[StageParts] = (("training", peer_losses, ("net",)),),
     fit: Callable[[Any, Sequence[StoredCase], Plan, torch.device], None] = leave,
 ) -> tuple[Method, Method]:
     """A trained peer twice: on healthy scans as they are, and (``NAME+contrasts``) in contrasts drawn as ours are.
