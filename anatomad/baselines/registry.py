@@ -8,6 +8,7 @@ from anatomad.baselines import (
     atlas,
     autoencoder,
     denoising,
+    diffusion,
     inpainting,
     intensity,
     memory,
@@ -30,6 +31,7 @@ _PEERS = (
     restoration,
     adversarial,
     memory,
+    diffusion,
     ablations,
 )
 

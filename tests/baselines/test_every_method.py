@@ -21,6 +21,7 @@ from tests.predict.world import AFFINE, LESION, SHAPE, small_plan, write_scan
 from tests.train.fold import write_dataset
 
 PEERS = [name for name in METHODS if name != "dal" and not name.endswith(CONTRASTS)] + ["vae+contrasts"]
+DIFFUSION = ("anoddpm", "pddpm", "cddpm")
 
 
 @pytest.fixture(autouse=True)
@@ -36,6 +37,9 @@ def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_from_training_to_results(
     name: str, dimension: int, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if name in DIFFUSION:
+        pytest.importorskip("monai.networks.nets", exc_type=ImportError)
+        pytest.importorskip("einops")
     side = {"patch": (24, 24, 1)} if dimension == 2 else {}
     folder = write_dataset(tmp_path, small_plan(dimension=dimension, **side))
     root, target = ["--root", str(tmp_path)], folder / f"fold0_{name}"
