@@ -41,6 +41,11 @@ class Prediction:
         """Path of another output of the same prediction, like ``mask``."""
         return self.path.with_name(self.path.name.replace(f"{self.id}_anomaly", f"{self.id}_{name}", 1))
 
+    @property
+    def brain(self) -> Path | None:
+        """The output that says where the brain is: tissues, or the brain alone from methods that know none."""
+        return next((path for name in ("anatomy", "brain") if (path := self.sibling(name)).exists()), None)
+
 
 @dataclass(frozen=True)
 class Found:
@@ -100,8 +105,8 @@ def load(prediction: Prediction) -> Volume:
     if prediction.label is not None:
         labels = _labels_on(anomaly, prediction.label)
     measured = labels != prediction.ignore
-    anatomy, mask = prediction.sibling("anatomy"), prediction.sibling("mask")
-    brain = _labels_on(anomaly, anatomy) > 0 if anatomy.exists() else anomaly.data != 0
+    place, mask = prediction.brain, prediction.sibling("mask")
+    brain = anomaly.data != 0 if place is None else _labels_on(anomaly, place) > 0
     return measure(
         prediction.id,
         anomaly.data.astype(np.float32, copy=False),
