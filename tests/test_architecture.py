@@ -21,6 +21,7 @@ STANDS_ON = {
     "train": {"io", "kernels", "planner", "preprocess", "synth", "models", "predict"},
     "predict": {"io", "kernels", "planner", "preprocess", "synth", "models"},
     "evaluate": {"io", "planner"},
+    "benchmark": {"io", "kernels", "planner", "evaluate"},
     "demo": {"io", "kernels", "planner", "preprocess", "synth", "models", "train", "predict", "evaluate"},
 }
 WITHOUT_TORCH = ("io", "planner", "preprocess", "evaluate")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from anatomad.errors import DataError, UsageError
 from anatomad.evaluate.volume import Volume, measure
@@ -80,29 +81,59 @@ def find(predictions: Path, references: Path, healthy: Path | None = None) -> Fo
     )
 
 
-def load(prediction: Prediction) -> Volume:
-    """Read one prediction with its label and measure it.
+@dataclass(frozen=True, eq=False)
+class Maps:
+    """The arrays (x, y, z) of one prediction and its label; ``mask`` and ``score`` are None where not predicted."""
+
+    anomaly: NDArray[np.float32]
+    brain: NDArray[np.bool_]
+    lesion: NDArray[np.bool_]
+    mask: NDArray[np.bool_] | None
+    spacing: tuple[float, float, float]
+    voxel_ml: float
+    score: float | None
+
+
+def read_maps(prediction: Prediction) -> Maps:
+    """Read one prediction with its label.
 
     Raises:
         ImageError: a file cannot be read.
-        DataError: map and label lie on different grids, values are not finite, or the sidecar is damaged.
+        DataError: map and label lie on different grids, or the sidecar is damaged.
     """
     anomaly = read_image(prediction.path)
     lesion = np.zeros(anomaly.shape, bool)
     if prediction.label is not None:
         lesion = _on_grid(anomaly, read_labels(prediction.label)).data > 0
     anatomy, mask = prediction.sibling("anatomy"), prediction.sibling("mask")
-    brain = _on_grid(anomaly, read_labels(anatomy)).data > 0 if anatomy.exists() else anomaly.data != 0
-    return measure(
-        prediction.id,
+    return Maps(
         anomaly.data.astype(np.float32, copy=False),
-        brain,
+        _on_grid(anomaly, read_labels(anatomy)).data > 0 if anatomy.exists() else anomaly.data != 0,
         lesion,
-        mask=_on_grid(anomaly, read_labels(mask)).data > 0 if mask.exists() else None,
+        _on_grid(anomaly, read_labels(mask)).data > 0 if mask.exists() else None,
+        spacing=anomaly.spacing,
         voxel_ml=float(abs(np.linalg.det(anomaly.affine[:3, :3]))) / 1000,
-        subject=subject_of(prediction.case_id),
         score=_score(prediction.path.with_name(f"{prediction.id}.json")),
     )
+
+
+def measure_maps(prediction: Prediction, maps: Maps) -> Volume:
+    """Measure one prediction against its label; raises DataError where values are not finite."""
+    return measure(
+        prediction.id,
+        maps.anomaly,
+        maps.brain,
+        maps.lesion,
+        mask=maps.mask,
+        voxel_ml=maps.voxel_ml,
+        subject=subject_of(prediction.case_id),
+        score=maps.score,
+    )
+
+
+def load(prediction: Prediction) -> Volume:
+    """Read one prediction with its label and measure it; raises as `read_maps` and `measure_maps` do."""
+    return measure_maps(prediction, read_maps(prediction))
 
 
 def _maps(folder: Path) -> dict[str, Path]:

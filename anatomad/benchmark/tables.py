@@ -1,0 +1,228 @@
+"""The tables of a benchmark, from what is finished."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from anatomad.benchmark.compare import TESTED, Comparison, Estimate, best_other, compare, estimate
+from anatomad.benchmark.document import Cell, Document, Table
+from anatomad.benchmark.measure import AS_PREDICTED, VARIANTS
+from anatomad.benchmark.permutation import PermutationTest
+from anatomad.benchmark.protocol import HEADINGS, PROTOCOLS
+from anatomad.benchmark.results import Column, Finished, Missing
+
+_SHORT = {"pooled_ap": "AP", "calibrated_dice_pooled": "Dice", "oracle_dice": "oracle Dice"}
+
+Methods = Mapping[str, Sequence[Finished]]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """All that the tables are made of.
+
+    Attributes:
+        methods: Runs by method; the first is compared with the others.
+        columns: Single sequences and fused results, as asked for.
+        missing: What is not there.
+        seeds: Seeds asked for.
+        about: Lines on what was run.
+    """
+
+    methods: Methods
+    columns: Sequence[Column]
+    missing: Sequence[Missing]
+    seeds: int
+    about: Sequence[str]
+
+    @property
+    def single(self) -> list[Column]:
+        """Columns of single sequences: those that the means are over."""
+        return [column for column in self.columns if not column.fused]
+
+    @property
+    def first(self) -> str:
+        """The method that is compared with the others."""
+        return next(iter(self.methods))
+
+
+def comparisons(standing: Standing) -> list[Comparison]:
+    """The first method against every other one that has every column."""
+    found = [
+        compare(standing.methods[standing.first], standing.methods[other], standing.single, variant, metric)
+        for variant in VARIANTS
+        for metric in TESTED
+        for other in standing.methods
+        if other != standing.first
+    ]
+    return [comparison for comparison in found if comparison is not None]
+
+
+def make_document(standing: Standing) -> Document:
+    """Everything, the headline first."""
+    versus = comparisons(standing)
+    tables = [
+        *(_missing_table(standing) if standing.missing else ()),
+        *(_metric_table(standing, variant, metric) for variant in VARIANTS for metric in HEADINGS),
+        *(_comparison_table(versus) if versus else ()),
+        *(_fused_table(standing) if any(column.fused for column in standing.columns) else ()),
+        *_healthy_tables(standing),
+        _cost_table(standing),
+    ]
+    return Document("Benchmark", [*_headlines(standing, versus), *standing.about], tables, PROTOCOLS)
+
+
+def _headlines(standing: Standing, versus: Sequence[Comparison]) -> Iterator[str]:
+    if standing.missing:
+        yield f"Incomplete: {len(standing.missing)} parts are missing; each is listed below with its error."
+    for variant in VARIANTS:
+        for metric in TESTED:
+            best = best_other(standing.methods, standing.first, standing.single, variant, metric)
+            pair = next((c for c in versus if (c.other, c.variant, c.metric) == (best, variant, metric)), None)
+            if pair is not None:
+                yield _headline(pair, standing)
+
+
+def _headline(pair: Comparison, standing: Standing) -> str:
+    ours, theirs = (
+        estimate(standing.methods[name], standing.single, pair.variant, pair.metric)
+        for name in (pair.method, pair.other)
+    )
+    means = " against ".join(f"{e.mean:.3f}" for e in (ours, theirs) if e is not None)
+    p = f", {_p_text(pair.test)} over {pair.patients} patients"
+    return (
+        f"Mean {_SHORT[pair.metric]} {pair.variant}, {pair.method} against {pair.other}, the best of the others: "
+        f"{means}, difference {100 * pair.difference:+.1f} points{_brackets(pair.interval, 100, 1)}{p}."
+    )
+
+
+def _metric_table(standing: Standing, variant: str, metric: str) -> Table:
+    columns: list[list[Column]] = [*([column] for column in standing.single), standing.single]
+    names = [*(f"{c.data_set.split('_', 1)[-1]}\n{c.sequence}" for c in standing.single), "mean"]
+    found = [[estimate(runs, cells, variant, metric) for cells in columns] for runs in standing.methods.values()]
+    best = [max((e.mean for row in found if (e := row[n]) is not None), default=None) for n in range(len(columns))]
+    rows = [
+        [Cell(name), *(_cell(e, standing.seeds, top) for e, top in zip(row, best, strict=True))]
+        for name, row in zip(standing.methods, found, strict=True)
+    ]
+    return Table(f"{HEADINGS[metric]}; {variant}", ["method", *names], rows)
+
+
+def _cell(found: Estimate | None, seeds: int, best: float | None = None) -> Cell:
+    if found is None:
+        return Cell("missing", missing=True)
+    sd = "" if found.sd is None else f" ± {found.sd:.3f}"
+    few = f" ({found.seeds} of {seeds} seeds)" if found.seeds < seeds else ""
+    detail = f"{_brackets(found.interval, 1, 3).strip()}{few}"
+    return Cell(f"{found.mean:.3f}{sd}", detail.strip(), shade=found.mean, best=found.mean == best, missing=bool(few))
+
+
+def _comparison_table(versus: Sequence[Comparison]) -> Iterator[Table]:
+    others = list(dict.fromkeys(c.other for c in versus))
+    kinds = list(dict.fromkeys((c.variant, c.metric) for c in versus))
+    at = {(c.other, c.variant, c.metric): c for c in versus}
+    head = [f"{versus[0].method} minus", *(f"{_SHORT[metric]},\n{variant}" for variant, metric in kinds)]
+    rows = [[Cell(other), *(_comparison_cell(at.get((other, *kind))) for kind in kinds)] for other in others]
+    yield Table("Differences of the means, in points, and permutation tests over patients", head, rows)
+
+
+def _comparison_cell(pair: Comparison | None) -> Cell:
+    if pair is None:
+        return Cell("missing", missing=True)
+    detail = f"{_brackets(pair.interval, 100, 1).strip()} {_p_text(pair.test)}"
+    return Cell(f"{100 * pair.difference:+.1f}", detail.strip())
+
+
+def _fused_table(standing: Standing) -> Iterator[Table]:
+    fused = [column for column in standing.columns if column.fused]
+    head, rows = ["method"], [[Cell(name)] for name in standing.methods]
+    for column in fused:
+        own = [c for c in standing.single if c.data_set == column.data_set]
+        name = column.data_set.split("_", 1)[-1]
+        for metric in TESTED:
+            head += [f"{name}\nfused {_SHORT[metric]}", f"{name}\nbest single {_SHORT[metric]}"]
+            for row, runs in zip(rows, standing.methods.values(), strict=True):
+                row.append(_cell(estimate(runs, [column], AS_PREDICTED, metric), standing.seeds))
+                row.append(_best_single(runs, own, metric, standing.seeds))
+    note = f"{AS_PREDICTED}; the best single sequence is chosen with the labels, the fused result is not"
+    yield Table("Sequences of a patient fused", head, rows, note)
+
+
+def _best_single(runs: Sequence[Finished], columns: Sequence[Column], metric: str, seeds: int) -> Cell:
+    found = [(e, c) for c in columns if (e := estimate(runs, [c], AS_PREDICTED, metric)) is not None]
+    if not found:
+        return Cell("missing", missing=True)
+    top, column = max(found, key=lambda pair: pair[0].mean)
+    cell = _cell(top, seeds)
+    return Cell(cell.text, f"{column.sequence} {cell.detail}".strip(), cell.shade, missing=cell.missing)
+
+
+def _healthy_tables(standing: Standing) -> Iterator[Table]:
+    groups = list(dict.fromkeys(g for runs in standing.methods.values() for run in runs for g in run.healthy))
+    if not groups:
+        return
+    kinds = [(group, variant) for group in groups for variant in VARIANTS]
+    head = ["method", *(f"{group},\n{variant}" for group, variant in kinds)]
+    rows = [[Cell(name), *(_healthy_cell(runs, *kind) for kind in kinds)] for name, runs in standing.methods.items()]
+    yield Table("Healthy scans: share of the brain marked, and ml per scan", head, rows)
+
+
+def _healthy_cell(runs: Sequence[Finished], group: str, variant: str) -> Cell:
+    found = [run.healthy[group][variant] for run in runs if group in run.healthy]
+    if not found:
+        return Cell("missing", missing=True)
+    marked = [[scan["mask_ml"] for scan in scans] for scans in found]
+    brains = [sum(scan["brain_ml"] for scan in scans) for scans in found]
+    shares = [sum(each) / brain for each, brain in zip(marked, brains, strict=True)]
+    return Cell(f"{100 * np.mean(shares):.2f} %", f"{np.mean(marked):.1f} ml, {len(marked[0])} scans")
+
+
+def _cost_table(standing: Standing) -> Table:
+    head = ["method", "seeds finished", "training\nmin", "memory, training\nMB", "judging\ns per scan"]
+    rows = [_cost_row(name, runs, standing) for name, runs in standing.methods.items()]
+    note = "time of trainings that were not interrupted; judging is one sequence of one patient, from file to map"
+    return Table("Cost", head, rows, note)
+
+
+def _cost_row(name: str, runs: Sequence[Finished], standing: Standing) -> list[Cell]:
+    trained = [run.training for run in runs if run.training is not None]
+    lacking = {missing.seed for missing in standing.missing if missing.method == name}
+    whole = sum(run.run.seed not in lacking for run in runs)
+    return [
+        Cell(name),
+        Cell(f"{whole} of {standing.seeds}", missing=whole < standing.seeds),
+        Cell(_mean_text([training["seconds"] for training in trained], lambda seconds: f"{seconds / 60:.1f}")),
+        Cell(_mean_text([training["peak_memory_mb"] for training in trained], lambda size: f"{size:.0f}")),
+        Cell(_mean_text([seconds for run in runs for seconds in _per_scan(run)], lambda seconds: f"{seconds:.1f}")),
+    ]
+
+
+def _per_scan(run: Finished) -> Iterator[float]:
+    """Seconds per scan of every group that the run has judged."""
+    for seconds in run.seconds.values():
+        yield seconds["predict"] / max(1.0, seconds["scans"])
+
+
+def _missing_table(standing: Standing) -> Iterator[Table]:
+    rows = [[Cell(m.method), Cell(str(m.seed)), Cell(m.what), Cell(m.error)] for m in standing.missing]
+    yield Table("Missing", ["method", "seed", "what", "why"], rows, "the same command tries these again")
+
+
+def _mean_text(values: Sequence[float | None], text: Callable[[float], str]) -> str:
+    known = [value for value in values if value is not None]
+    return text(float(np.mean(known))) if known else "unknown"
+
+
+def _p_text(test: PermutationTest | None) -> str:
+    if test is None:
+        return "no volume to test"
+    return f"p = {test.p:.2g}{'' if test.exact else ' (sampled)'}"
+
+
+def _brackets(interval: tuple[float, float] | None, factor: float, digits: int) -> str:
+    if interval is None:
+        return ""
+    low, high = (factor * end for end in interval)
+    return f" [{low:.{digits}f}, {high:.{digits}f}]"
