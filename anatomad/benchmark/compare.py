@@ -26,7 +26,7 @@ class Estimate:
     Attributes:
         mean: Over seeds.
         sd: Over seeds, with n - 1; None of a single seed.
-        interval: 95 % over bootstrap draws of subjects, of the mean over seeds; None where undefined.
+        interval: 95 % over bootstrap draws of subjects, of the mean over seeds; None where undefined or of one subject.
         seeds: How many there were.
     """
 
@@ -134,7 +134,8 @@ def _mean_replicates(runs: Sequence[Finished], columns: Sequence[Column], varian
 
 
 def _interval(rows: Values | None) -> Interval | None:
-    return interval(rows) if rows is not None and rows.size else None
+    """None also where every draw is the same: a single subject says nothing about others."""
+    return None if rows is None or np.ptp(rows) == 0 else interval(rows)
 
 
 def _paired(
