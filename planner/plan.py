@@ -18,6 +18,7 @@ PLAN_VERSION: Literal[2] = 2
 TISSUES = ("background", "csf", "grey matter", "white matter")
 GROUPS = 4  # of the networks' group normalisation: every width is a multiple
 RECOUPLING_WIDTH = 16  # channels of the recoupling decoder
+METHOD = "dal"  # which is meant when none is named
 SLICES = 24  # of a volume at a time: enough to keep two cores or a GPU busy, little enough memory
 
 Range = tuple[float, float]
@@ -236,9 +237,10 @@ class PlanFile(_Shared):
         own = {key: getattr(self.configurations[chosen], key) for key in _Network.model_fields}
         return Plan(configuration=chosen, **shared, **own)
 
-    def model_name(self, fold: int, configuration: str | None = None) -> str:
-        """Folder of a fold's model among the results: ``fold0``, or ``fold0_3d`` beside another default."""
-        return f"fold{fold}" if configuration in (None, self.default) else f"fold{fold}_{configuration}"
+    def model_name(self, fold: int, configuration: str | None = None, method: str | None = None) -> str:
+        """Folder of a fold's model: ``fold0``; beside another default ``fold0_3d``, of another method ``fold0_vae``."""
+        named = ((configuration, self.default), (method, METHOD))
+        return "_".join([f"fold{fold}", *(name for name, usual in named if name not in (None, usual))])
 
 
 def check_box(shared: _Shared, name: str, network: _Network) -> None:

@@ -22,6 +22,7 @@ STANDS_ON = {
     "predict": {"io", "kernels", "planner", "preprocess", "synth", "models"},
     "evaluate": {"io", "planner"},
     "benchmark": {"io", "kernels", "planner", "evaluate"},
+    "baselines": {"kernels", "planner", "preprocess", "synth", "models", "train", "predict"},
     "demo": {"io", "kernels", "planner", "preprocess", "synth", "models", "train", "predict", "evaluate"},
 }
 WITHOUT_TORCH = ("io", "planner", "preprocess", "evaluate")

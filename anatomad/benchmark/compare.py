@@ -85,13 +85,13 @@ def value_of(run: Finished, column: Column, variant: str, metric: str) -> float 
 
 
 def best_other(
-    methods: Mapping[str, Sequence[Finished]], first: str, columns: Sequence[Column], variant: str, metric: str
+    others: Mapping[str, Sequence[Finished]], columns: Sequence[Column], variant: str, metric: str
 ) -> str | None:
-    """The other method of the highest mean over all columns; None where no other has every column."""
+    """The method of the highest mean over all columns; None where none has every column."""
     means = {
         name: found.mean
-        for name, runs in methods.items()
-        if name != first and (found := estimate(runs, columns, variant, metric)) is not None
+        for name, runs in others.items()
+        if (found := estimate(runs, columns, variant, metric)) is not None
     }
     return max(means, key=lambda name: means[name]) if means else None
 

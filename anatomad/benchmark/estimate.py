@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -13,11 +13,17 @@ from anatomad.progress import clock
 
 
 def estimate_work(
-    runs: Sequence[Run], scans: Sequence[Scans], replicates: int, time_s: float, workers: int
+    runs: Sequence[Run],
+    scans: Sequence[Scans],
+    replicates: int,
+    time_s: float,
+    workers: int,
+    learns: Callable[[Run], bool],
 ) -> list[str]:
     """Lines that say per run what is left, and how long all of it takes at most.
 
-    Training takes the time it is given. How long a scan takes is known once any run has judged some.
+    Training takes the time it is given, where a method ``learns``; else next to none. How long a scan takes is known
+    once any run has judged some.
     """
     lines, trainings, judgements = [], 0, 0
     known: list[float] = []
@@ -26,7 +32,7 @@ def estimate_work(
         results = [finished_judgement(run, group, replicates) for group in scans]
         known += [found["seconds"]["predict"] / found["seconds"]["scans"] for found in results if found is not None]
         files = sum(_predictions(group) for group, found in zip(scans, results, strict=True) if found is None)
-        trainings, judgements = trainings + left, judgements + files
+        trainings, judgements = trainings + (left and learns(run)), judgements + files
         lines.append(f"  {run.name}: {_state(run, left, files)}")
     whole = clock(-(-trainings // workers) * time_s)
     total = (

@@ -33,8 +33,8 @@ PROTOCOLS = {
     "over seeds): under the null hypothesis a patient's differences may as well have the other sign, in all sequences "
     "together; the statistic is the mean over columns of the mean over patients. All sign patterns are counted for up "
     f"to {EXACT_UP_TO} patients, else {SAMPLED} are drawn and p = (b + 1) / (m + 1) (Phipson and Smyth 2010). The best "
-    "other method is the one of the highest mean in these very columns, which is in its favour; p-values of the other "
-    "rows are not corrected for their number.",
+    "of a group is the one of the highest mean in these very columns, which is in its favour; p-values are not "
+    "corrected for the number of rows.",
     "healthy": "Healthy scans without any label: those that calibrated the model, those of the next fold that nothing "
     "has seen, and data sets named with --healthy. Share is that of brain voxels in the mask, all scans pooled; ml is "
     "the mean volume of the mask per scan; both are means over seeds.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,9 @@ from anatomad.benchmark.permutation import PermutationTest
 from anatomad.benchmark.protocol import HEADINGS, PROTOCOLS
 from anatomad.benchmark.results import Column, Finished, Missing
 
+PEERS, PEERS_AUGMENTED = "best of the other methods", "best of those with our contrast randomisation"
+VARIANTS_OF_FIRST = "best of its own variants"
+AUGMENTED = "+contrasts"  # how the names of methods end that train on our contrast randomisation
 _SHORT = {"pooled_ap": "AP", "calibrated_dice_pooled": "Dice", "oracle_dice": "oracle Dice"}
 
 Methods = Mapping[str, Sequence[Finished]]
@@ -64,6 +68,7 @@ def make_document(standing: Standing) -> Document:
     """Everything, the headline first."""
     versus = comparisons(standing)
     tables = [
+        *_headline_table(standing, versus),
         *(_missing_table(standing) if standing.missing else ()),
         *(_metric_table(standing, variant, metric) for variant in VARIANTS for metric in HEADINGS),
         *(_comparison_table(versus) if versus else ()),
@@ -71,31 +76,44 @@ def make_document(standing: Standing) -> Document:
         *_healthy_tables(standing),
         _cost_table(standing),
     ]
-    return Document("Benchmark", [*_headlines(standing, versus), *standing.about], tables, PROTOCOLS)
+    parts = f"Incomplete: parts are missing ({len(standing.missing)}); each is listed below with its error."
+    lead = [*([parts] if standing.missing else []), *standing.about]
+    return Document("Benchmark", lead, tables, PROTOCOLS)
 
 
-def _headlines(standing: Standing, versus: Sequence[Comparison]) -> Iterator[str]:
-    if standing.missing:
-        yield f"Incomplete: {len(standing.missing)} parts are missing; each is listed below with its error."
-    for variant in VARIANTS:
-        for metric in TESTED:
-            best = best_other(standing.methods, standing.first, standing.single, variant, metric)
-            pair = next((c for c in versus if (c.other, c.variant, c.metric) == (best, variant, metric)), None)
-            if pair is not None:
-                yield _headline(pair, standing)
+def _headline_table(standing: Standing, versus: Sequence[Comparison]) -> Iterator[Table]:
+    kinds = [(variant, metric) for variant in VARIANTS for metric in TESTED]
+    groups = {name: others for name, others in _groups(standing).items() if others}
+    head = [f"{standing.first} against", *(f"{_SHORT[metric]},\n{variant}" for variant, metric in kinds)]
+    rows = [
+        [Cell(name), *(_headline_cell(standing, versus, others, *kind) for kind in kinds)]
+        for name, others in groups.items()
+    ]
+    if rows:
+        yield Table("Headline: difference of the means over all single sequences, in points", head, rows)
 
 
-def _headline(pair: Comparison, standing: Standing) -> str:
-    ours, theirs = (
-        estimate(standing.methods[name], standing.single, pair.variant, pair.metric)
-        for name in (pair.method, pair.other)
-    )
-    means = " against ".join(f"{e.mean:.3f}" for e in (ours, theirs) if e is not None)
-    p = f", {_p_text(pair.test)} over {pair.patients} patients"
-    return (
-        f"Mean {_SHORT[pair.metric]} {pair.variant}, {pair.method} against {pair.other}, the best of the others: "
-        f"{means}, difference {100 * pair.difference:+.1f} points{_brackets(pair.interval, 100, 1)}{p}."
-    )
+def _groups(standing: Standing) -> dict[str, list[str]]:
+    """Other methods by what a comparison with them shows."""
+    groups: dict[str, list[str]] = {PEERS: [], PEERS_AUGMENTED: [], VARIANTS_OF_FIRST: []}
+    own = standing.first.partition(":")[0]
+    for name in standing.methods:
+        if re.match(rf"{re.escape(own)}(?![\w])", name):
+            groups[VARIANTS_OF_FIRST] += [name] if name != standing.first else []
+        else:
+            groups[PEERS_AUGMENTED if name.partition(":")[0].endswith(AUGMENTED) else PEERS].append(name)
+    return groups
+
+
+def _headline_cell(
+    standing: Standing, versus: Sequence[Comparison], others: Sequence[str], variant: str, metric: str
+) -> Cell:
+    best = best_other({name: standing.methods[name] for name in others}, standing.single, variant, metric)
+    pair = next((c for c in versus if (c.other, c.variant, c.metric) == (best, variant, metric)), None)
+    if pair is None:
+        return Cell("missing", missing=True)
+    detail = f"{_brackets(pair.interval, 100, 1).strip()} {_p_text(pair.test)}, {pair.patients} patients"
+    return Cell(f"{100 * pair.difference:+.1f} over {pair.other}", detail.strip())
 
 
 def _metric_table(standing: Standing, variant: str, metric: str) -> Table:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from anatomad.cli.common import add_folders, make_parser, positive_int, run_command, say
 
 if TYPE_CHECKING:
-    from anatomad.benchmark.runs import Planned, Run
+    from anatomad.benchmark.runs import Method, Planned, Run
     from anatomad.benchmark.scans import Scans
     from anatomad.planner.dataset import RawDataset
 
@@ -39,9 +39,8 @@ def _parser() -> argparse.ArgumentParser:
         "-m",
         "--methods",
         nargs="+",
-        default=["dal"],
         metavar="NAME",
-        help="methods, or NAME:CONFIGURATION; the first is compared with the others (default: dal)",
+        help="methods, or NAME:CONFIGURATION; the first is compared with the others (default: all, dal first)",
     )
     result.add_argument("--seeds", type=positive_int, default=3, metavar="N", help="trainings per method (default 3)")
     result.add_argument(
@@ -75,13 +74,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _benchmark(args: argparse.Namespace) -> int:
     from anatomad.benchmark.estimate import estimate_work
-    from anatomad.benchmark.runs import Method, make_runs
+    from anatomad.benchmark.runs import make_runs
     from anatomad.benchmark.scans import healthy, patients
     from anatomad.planner.dataset import find_dataset, make_folder
     from anatomad.train.schedule import parse_time
 
     time_s = parse_time(args.time)
-    methods = list(dict.fromkeys(map(Method.parse, args.methods)))
+    methods = _methods(args.methods)
     dataset = find_dataset(args.dataset, args.root)
     tests = [patients(find_dataset(name, args.root)) for name in args.test]
     controls = [healthy(find_dataset(name, args.root)) for name in args.healthy]
@@ -89,7 +88,7 @@ def _benchmark(args: argparse.Namespace) -> int:
     scans = [*tests, *kept_back, *controls]
     runs = make_runs(planned, methods, args.seeds, time_s, args.output.absolute())
     if not args.report:
-        for line in estimate_work(runs, scans, args.bootstrap, time_s, args.workers):
+        for line in estimate_work(runs, scans, args.bootstrap, time_s, args.workers, _learns):
             say(line)
     if args.dry_run:
         return 0
@@ -97,6 +96,22 @@ def _benchmark(args: argparse.Namespace) -> int:
     if not args.report:
         _carry_out(args, planned, runs, scans, time_s)
     return _report(args, planned, runs, scans)
+
+
+def _methods(asked: Sequence[str] | None) -> list[Method]:
+    from anatomad.baselines.registry import METHODS, find_method
+    from anatomad.benchmark.runs import Method
+
+    methods = list(dict.fromkeys(map(Method.parse, asked or METHODS)))
+    for method in methods:
+        find_method(method.name)
+    return methods
+
+
+def _learns(run: Run) -> bool:
+    from anatomad.baselines.registry import find_method
+
+    return bool(find_method(run.method.name).stages)
 
 
 def _planned(args: argparse.Namespace, dataset: RawDataset) -> tuple[Planned, list[Scans]]:

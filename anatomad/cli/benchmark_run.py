@@ -60,8 +60,9 @@ def _train(task: Task) -> None:
         return
     resumed = (run.work() / planned.name).exists()
     write_work(run, planned)
-    argv = [str(planned.raw), "fold0", "--work", str(run.work()), "--time", task.time, "--device", task.device]
+    argv = [str(planned.raw), "fold0", "--method", run.method.name]
     argv += ["-c", run.method.configuration] if run.method.configuration else []
+    argv += ["--work", str(run.work()), "--time", task.time, "--device", task.device]
     forget_peak()
     seconds = _do(task, train.main, argv)
     found = {
@@ -98,7 +99,7 @@ def _judge(task: Task, scans: Scans) -> None:
         write_tensors(path.with_suffix(".safetensors"), rows)
     write_json(path, {**result, "seconds": seconds, "made_from": made_from})
     if not task.keep_maps:
-        shutil.rmtree(maps)
+        shutil.rmtree(run.folder / "maps")
 
 
 def _predict(task: Task, scans: Scans, maps: Path, kind: str) -> float:

@@ -34,6 +34,11 @@ def make_parser(command: str, description: str, example: str = "") -> argparse.A
     return parser
 
 
+def add_method(parser: argparse.ArgumentParser) -> None:
+    """Add --method: our own unless another is named."""
+    parser.add_argument("--method", metavar="NAME", help="train or use another method, as in docs/baselines.md")
+
+
 def add_folders(parser: argparse.ArgumentParser) -> None:
     """Add ``--root`` and ``--work``: where raw data sets lie and where results go."""
     parser.add_argument(

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from anatomad.cli.common import add_configuration, add_folders, make_parser, run_command, say
+from anatomad.cli.common import add_configuration, add_folders, add_method, make_parser, run_command, say
 
 _log = logging.getLogger(__name__)
 
@@ -29,6 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     source.add_argument("-m", "--model", type=Path, help="use the model in this folder")
     parser.add_argument("--fold", default="0", help="fold of the model with -d (default: 0)")
     add_configuration(parser)
+    add_method(parser)
     parser.add_argument("--each", action="store_true", help="treat every file as a case of its own")
     parser.add_argument(
         "--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: a GPU if there is one"
@@ -43,11 +44,12 @@ def _predict(args: argparse.Namespace) -> int:
     folder = _model_folder(args)
     cases = discover_cases(args.input, args.each)
 
+    from anatomad.baselines.registry import METHODS
     from anatomad.models.device import choose_device
     from anatomad.predict.folder import load_model
     from anatomad.predict.run import predict_cases
 
-    model = load_model(folder, choose_device(args.device))
+    model = load_model(folder, choose_device(args.device), METHODS.values())
     say(f"model: {folder} ({model.plan.dataset}, weights {model.digest[:12]}); cases: {len(cases)}")
     failures = predict_cases(cases, model, args.output)
     for name, error in failures.items():
@@ -68,6 +70,5 @@ def _model_folder(args: argparse.Namespace) -> Path:
         raise UsageError("which model? Name its data set with -d 001, or its folder with -m FOLDER")
     folder = dataset_folder(find_dataset(args.dataset, args.root), args.work)
     plan = read_plan(folder / "plan.json")
-    return folder / plan.model_name(
-        parse_fold(args.fold, plan.folds), plan.configuration(args.configuration).configuration
-    )
+    configuration = plan.configuration(args.configuration).configuration
+    return folder / plan.model_name(parse_fold(args.fold, plan.folds), configuration, args.method)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from anatomad.cli.common import add_configuration, add_folders, make_parser, run_command, say
+from anatomad.cli.common import add_configuration, add_folders, add_method, make_parser, run_command, say
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -17,6 +17,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("dataset", help="data set: 1, 001, Dataset001, its full name, or its path")
     parser.add_argument("fold", help="fold: 0 or fold0")
+    add_method(parser)
     add_configuration(parser)
     add_folders(parser)
     parser.add_argument(
@@ -45,18 +46,22 @@ def _train(args: argparse.Namespace) -> int:
     number = parse_fold(args.fold, len(folds))
 
     # torch loads here: what can be wrong with the command line has been said by now.
+    from functools import partial
+
+    from anatomad.baselines.registry import find_method
     from anatomad.models.device import choose_device
     from anatomad.predict.calibration import calibrate_fold
     from anatomad.train.job import Job, finished_model
     from anatomad.train.loop import train_fold
 
-    fold, target = folds[number], folder / planned.model_name(number, plan.configuration)
+    method = find_method(args.method)
+    fold, target = folds[number], folder / planned.model_name(number, plan.configuration, method.name)
     budget_s = planned.machine.time_s if budget_s is None else budget_s
-    job = Job(plan, fold, folder / "store", target, choose_device(args.device), budget_s)
+    job = Job(plan, fold, folder / "store", target, choose_device(args.device), budget_s, method=method)
     if finished_model(target) is None:
         say(f"{dataset.name} {target.name}: {len(fold.train)} cases train, {len(fold.val)} validate; model in {target}")
         make_folder(target)
-        train_fold(job, calibrate_fold)
+        train_fold(job, partial(calibrate_fold, method=method))
     description = finished_model(target) or {}
     say(f"{dataset.name} {target.name} is finished: {target}")
     if description.get("plan_sha256") != plan.digest():

@@ -36,6 +36,11 @@ class Prediction:
         """Path of another output of the same prediction, like ``mask``."""
         return self.path.with_name(self.path.name.replace(f"{self.id}_anomaly", f"{self.id}_{name}", 1))
 
+    @property
+    def brain(self) -> Path | None:
+        """The output that says where the brain is: tissues, or the brain alone from methods that know none."""
+        return next((path for name in ("anatomy", "brain") if (path := self.sibling(name)).exists()), None)
+
 
 @dataclass(frozen=True)
 class Found:
@@ -105,10 +110,10 @@ def read_maps(prediction: Prediction) -> Maps:
     lesion = np.zeros(anomaly.shape, bool)
     if prediction.label is not None:
         lesion = _on_grid(anomaly, read_labels(prediction.label)).data > 0
-    anatomy, mask = prediction.sibling("anatomy"), prediction.sibling("mask")
+    place, mask = prediction.brain, prediction.sibling("mask")
     return Maps(
         anomaly.data.astype(np.float32, copy=False),
-        _on_grid(anomaly, read_labels(anatomy)).data > 0 if anatomy.exists() else anomaly.data != 0,
+        anomaly.data != 0 if place is None else _on_grid(anomaly, read_labels(place)).data > 0,
         lesion,
         _on_grid(anomaly, read_labels(mask)).data > 0 if mask.exists() else None,
         spacing=anomaly.spacing,

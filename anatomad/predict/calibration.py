@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
+from torch import nn
 
-from anatomad.models.dal import DisentangledAnatomy
 from anatomad.models.device import precision_of
 from anatomad.planner.plan import Plan
 from anatomad.predict.choice import Candidate, Readings, choose_score, read_trial
-from anatomad.predict.decompose import Decomposition, decompose
+from anatomad.predict.reader import DAL, Parts, Reader
 from anatomad.predict.score import Score
 from anatomad.predict.trials import Trial, healthy_trials, lesion_trials
 from anatomad.preprocess.store import StoredCase
@@ -74,7 +74,7 @@ def subject_score(map_: NDArray[np.float32], mask: NDArray[np.bool_]) -> float:
 
 
 def calibrate_fold(
-    model: DisentangledAnatomy, plan: Plan, validation: Sequence[StoredCase], device: torch.device
+    model: nn.Module, plan: Plan, validation: Sequence[StoredCase], device: torch.device, method: Reader = DAL
 ) -> Calibration:
     """Choose the score and calibrate it on the validation fold.
 
@@ -83,14 +83,15 @@ def calibrate_fold(
         plan: The model's plan.
         validation: Healthy cases of the fold's validation part, at least one.
         device: Where to compute.
+        method: How the networks read a scan.
     """
     precision = precision_of(device, plan.precision)
     trials = [*healthy_trials(plan, validation, device), *lesion_trials(plan, validation, device)]
-    parts: list[tuple[Trial, Decomposition]] = []
+    parts: list[tuple[Trial, Parts]] = []
     readings: list[Readings] = []
     with Progress(len(trials), "calibration") as progress:
         for trial in trials:
-            found = decompose(model, trial.image, trial.mask, precision)
+            found = method.read(model, trial.image, trial.mask, precision)
             readings.append(read_trial(trial, found, plan))
             if trial.kind != "lesions":
                 parts.append((trial, found))
@@ -100,7 +101,7 @@ def calibrate_fold(
 
 
 def _calibrated(
-    score: Score, parts: Sequence[tuple[Trial, Decomposition]], plan: Plan, candidates: tuple[Candidate, ...]
+    score: Score, parts: Sequence[tuple[Trial, Parts]], plan: Plan, candidates: tuple[Candidate, ...]
 ) -> Calibration:
     real = [p for t, p in parts if t.kind == "real"]
     healthy = np.sort(np.concatenate([score.of(p, plan.spacing_mm)[p.mask].cpu().numpy() for p in real]))
@@ -118,7 +119,7 @@ def _calibrated(
         healthy_share={},
     )
 
-    def map_of(p: Decomposition) -> NDArray[np.float32]:
+    def map_of(p: Parts) -> NDArray[np.float32]:
         return calibration.minus_log10_p(score.of(p, plan.spacing_mm).cpu().numpy())
 
     subjects = sorted(subject_score(map_of(p), p.mask.cpu().numpy()) for p in real)

@@ -18,10 +18,10 @@ from anatomad.io.nifti import Image, read_image
 from anatomad.models.device import precision_of
 from anatomad.planner.dataset import Case
 from anatomad.predict.calibration import subject_score
-from anatomad.predict.decompose import RECOUPLINGS, Decomposition, decompose
 from anatomad.predict.folder import Model
 from anatomad.predict.fuse import fuse
 from anatomad.predict.lesions import lesion_table
+from anatomad.predict.reader import Parts
 from anatomad.preprocess.brain_mask import BrainMask
 from anatomad.preprocess.scan import Scan, prepare_scan
 from anatomad.preprocess.store import case_brain, check_one_grid
@@ -32,10 +32,10 @@ FORMAT_VERSION = 1
 
 @dataclass(frozen=True)
 class View:
-    """One channel of a case: its anomaly map, pseudo-healthy image and anatomy on the native grid."""
+    """One channel of a case: the scan, what the method makes of it, and its anomaly map on the native grid."""
 
     scan: Scan
-    parts: Decomposition
+    parts: Parts
     map_: NDArray[np.float32]
 
 
@@ -54,15 +54,20 @@ def is_finished(case: Case, model: Model, out: Path) -> bool:
     """Whether ``out`` already holds this case's results for this model and these inputs."""
     try:
         stored = json.loads((out / f"{case.id}.json").read_bytes())
-        there = all((out / name).is_file() for name in _image_names(case))
+        there = all((out / name).is_file() for name in _image_names(case, model))
         return there and bool(stored["made_from"] == case_key(case, model))
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
 
-def _image_names(case: Case) -> list[str]:
-    phi = [_phi_name(case, number) for number in case.channels]
-    return [*(f"{case.id}_{kind}.nii.gz" for kind in ("anomaly", "mask", "anatomy")), *phi]
+def _image_names(case: Case, model: Model) -> list[str]:
+    phi = [_phi_name(case, number) for number in case.channels] if model.method.writes_phi else []
+    return [*(f"{case.id}_{kind}.nii.gz" for kind in ("anomaly", "mask", _place(model))), *phi]
+
+
+def _place(model: Model) -> str:
+    """What says where the brain is: the anatomy, or the brain alone where the method tells no tissues apart."""
+    return "anatomy" if model.method.writes_anatomy else "brain"
 
 
 def _phi_name(case: Case, number: int) -> str:
@@ -94,9 +99,10 @@ def predict_case(case: Case, model: Model, out: Path) -> dict[str, Any]:
     (out / f"{case.id}.json").unlink(missing_ok=True)  # no sidecar may vouch for files that it does not describe
     write_image(out / f"{case.id}_anomaly.nii.gz", anomaly, first)
     write_image(out / f"{case.id}_mask.nii.gz", mask, first, dtype=np.uint8)
-    write_image(out / f"{case.id}_anatomy.nii.gz", _anatomy(list(views.values())), first, dtype=np.uint8)
+    write_image(out / f"{case.id}_{_place(model)}.nii.gz", _anatomy(list(views.values())), first, dtype=np.uint8)
     for number, view in views.items():
-        write_image(out / _phi_name(case, number), _phi(view, model), images[number])
+        if (phi := _phi(view, model)) is not None:
+            write_image(out / _phi_name(case, number), phi, images[number])
     report = _report(case, model, views, anomaly, mask, first)
     write_json(out / f"{case.id}.json", report)
     return report
@@ -105,27 +111,35 @@ def predict_case(case: Case, model: Model, out: Path) -> dict[str, Any]:
 def _view(image: Image, brain: BrainMask, model: Model) -> View:
     plan = model.plan
     scan = prepare_scan(image, plan.spacing_mm, plan.box, plan.multiple, brain)
-    device = next(model.networks.parameters()).device
+    device = model.device
     tensors = (torch.from_numpy(scan.image).to(device), torch.from_numpy(scan.mask).to(device))
-    parts = decompose(model.networks, *tensors, precision_of(device, plan.precision))
+    parts = model.method.read(model.networks, *tensors, precision_of(device, plan.precision))
     score = model.calibration.score.of(parts, plan.spacing_mm).cpu().numpy()
     working = model.calibration.minus_log10_p(score)
     native = np.maximum(scan.grid.to_native(working, order=1), 0) * brain.mask
     return View(scan, parts, native.astype(np.float32))
 
 
-def _phi(view: View, model: Model) -> NDArray[np.float32]:
-    """Pseudo-healthy image in the scan's own intensities; 0 outside the brain."""
+def _phi(view: View, model: Model) -> NDArray[np.float32] | None:
+    """Pseudo-healthy image, where there is one, in the scan's own intensities; 0 outside the brain."""
     low, high = view.scan.window
-    working = view.parts.recoupled[model.calibration.score.recoupling].image.cpu().numpy()
-    native = view.scan.grid.to_native(working * (high - low) + low, order=1, fill=low)
+    working = view.parts.phi(model.calibration.score.recoupling)
+    if working is None:
+        return None
+    native = view.scan.grid.to_native(working.cpu().numpy() * (high - low) + low, order=1, fill=low)
     return np.where(view.scan.brain.mask, native, 0).astype(np.float32)
 
 
 def _anatomy(views: list[View]) -> NDArray[np.uint8]:
-    """Labels 1 CSF, 2 grey, 3 white matter, from the mean over the channels of what the encoder saw; 0 outside."""
-    mean = sum(view.parts.anatomy.cpu().numpy() for view in views) / len(views)
-    scan = views[0].scan
+    """Labels 1 CSF, 2 grey, 3 white matter, from the mean over the channels of what the encoder saw; 0 outside.
+
+    Where the method tells no tissues apart, the brain is one label.
+    """
+    scan, seen = views[0].scan, [view.parts.anatomy for view in views]
+    known = [anatomy.cpu().numpy() for anatomy in seen if anatomy is not None]
+    if not known:
+        return scan.brain.mask.astype(np.uint8)
+    mean = sum(known) / len(views)
     native = scan.grid.to_native(np.asarray(mean, np.float32), order=1)
     return np.where(scan.brain.mask, native.argmax(0) + 1, 0).astype(np.uint8)
 
@@ -158,9 +172,7 @@ def _report(
 
 
 def _channel(case: Case, number: int, view: View) -> dict[str, Any]:
-    """File and mean absolute difference from the pseudo-healthy image, in predicted SDs, for both recouplings."""
-    inside = view.parts.mask
-    return {
-        "file": case.channels[number].name,
-        "residual": {name: round(float(view.parts.residual(name)[inside].abs().mean()), 4) for name in RECOUPLINGS},
-    }
+    """File and mean magnitude of every residual of the method in the brain."""
+    parts = view.parts
+    means = {kind: float(parts.residual(kind)[parts.mask].abs().mean()) for kind in parts.kinds}
+    return {"file": case.channels[number].name, "residual": {kind: round(mean, 4) for kind, mean in means.items()}}

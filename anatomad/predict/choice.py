@@ -12,8 +12,8 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from anatomad.planner.plan import Plan
-from anatomad.predict.decompose import RECOUPLINGS, Decomposition
 from anatomad.predict.field import Field, field_at, measure_field, position_in_brain
+from anatomad.predict.reader import Parts
 from anatomad.predict.score import Kind, Score, inner, reading
 from anatomad.predict.trials import Kind as TrialKind
 from anatomad.predict.trials import Trial
@@ -47,10 +47,10 @@ class Readings:
             self.readings[kind, True] = self.readings[kind, False] / usual
 
 
-def read_trial(trial: Trial, parts: Decomposition, plan: Plan) -> Readings:
+def read_trial(trial: Trial, parts: Parts, plan: Plan) -> Readings:
     """Read a trial that was taken apart, in every kind, within the scored brain."""
     inside = inner(parts.mask)
-    kinds = product(RECOUPLINGS, plan.smoothing_mm)
+    kinds = product(parts.kinds, plan.smoothing_mm)
     readings: dict[Term, NDArray[np.float32]] = {
         (kind, False): reading(parts, kind, plan.spacing_mm)[inside].cpu().numpy() for kind in kinds
     }
@@ -58,7 +58,7 @@ def read_trial(trial: Trial, parts: Decomposition, plan: Plan) -> Readings:
 
 
 def choose_score(read: Sequence[Readings], plan: Plan) -> tuple[Score, tuple[Candidate, ...]]:
-    """Try every recoupling with each smoothing width and with all of them, over fields or not.
+    """Try every residual with each smoothing width and with all of them, over fields or not.
 
     Args:
         read: Healthy trials, at least one of them real, and trials with painted lesions.
@@ -81,7 +81,8 @@ def _scores(
     fields: Mapping[Kind, Field], units: Mapping[Term, float], plan: Plan
 ) -> Iterator[tuple[Score, list[Term]]]:
     banks = [plan.smoothing_mm, *((width,) for width in plan.smoothing_mm)]
-    for recoupling, bank, over in product(RECOUPLINGS, dict.fromkeys(banks), (False, True)):
+    recouplings = dict.fromkeys(recoupling for recoupling, _ in fields)
+    for recoupling, bank, over in product(recouplings, dict.fromkeys(banks), (False, True)):
         terms: list[Term] = [((recoupling, width), over) for width in bank]
         score = Score(
             recoupling=recoupling,

@@ -34,6 +34,15 @@ class Decomposition:
     restored: Tensor
     recoupled: dict[str, Recoupled]
 
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Ways of recoupling: each has its residual."""
+        return tuple(self.recoupled)
+
+    def phi(self, recoupling: str) -> Tensor:
+        """Pseudo-healthy image [x, y, z]; 0 outside the brain."""
+        return self.recoupled[recoupling].image
+
     def residual(self, recoupling: str) -> Tensor:
         """Signed difference from the pseudo-healthy image in predicted SDs [x, y, z]; 0 outside the brain."""
         answer = self.recoupled[recoupling]

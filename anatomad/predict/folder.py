@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,11 +13,12 @@ import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load
+from torch import nn
 
 from anatomad.errors import ModelError
-from anatomad.models.dal import DisentangledAnatomy
 from anatomad.planner.plan import Plan
 from anatomad.predict.calibration import Calibration
+from anatomad.predict.reader import DAL, Reader
 
 WEIGHTS, DESCRIPTION, CALIBRATION = "weights.safetensors", "model.json", "calibration.json"
 
@@ -26,11 +27,13 @@ WEIGHTS, DESCRIPTION, CALIBRATION = "weights.safetensors", "model.json", "calibr
 class Model:
     """A model ready to predict: networks in evaluation mode, their plan and calibration, and the weights' SHA-256."""
 
-    networks: DisentangledAnatomy
+    networks: nn.Module
     plan: Plan
     calibration: Calibration
     digest: str
     folder: Path
+    device: torch.device
+    method: Reader = DAL
 
 
 def _read(path: Path) -> bytes:
@@ -55,8 +58,13 @@ def _damaged(path: Path) -> Iterator[None]:
         raise ModelError(f"{path}: damaged ({error}); train again") from None
 
 
-def load_model(folder: Path, device: str | torch.device = "cpu") -> Model:
+def load_model(folder: Path, device: str | torch.device = "cpu", methods: Iterable[Reader] = (DAL,)) -> Model:
     """Load a finished model folder.
+
+    Args:
+        folder: As ``anatomad_train`` leaves it.
+        device: Where to compute.
+        methods: Those that may have trained it; no other code is run, whatever the folder says.
 
     Raises:
         ModelError: a file is missing or damaged, or weights, plan and calibration do not belong together.
@@ -66,15 +74,20 @@ def load_model(folder: Path, device: str | torch.device = "cpu") -> Model:
     with _damaged(folder / DESCRIPTION):
         description = json.loads(described)
         plan = Plan.model_validate(description["plan"])
+        name = str(description.get("method", DAL.name))  # models of before there were others do not say
     with _damaged(folder / CALIBRATION):
         calibration = Calibration.model_validate_json(calibrated)
     if description.get("weights_sha256") != digest:
         raise ModelError(f"{folder / WEIGHTS}: SHA-256 {digest[:12]} is not the one in {DESCRIPTION}; train again")
     if description.get("plan_sha256") != plan.digest():
         raise ModelError(f"{folder / DESCRIPTION}: its plan is not the one that was trained; train again")
-    networks = DisentangledAnatomy(plan)
+    method = next((known for known in methods if known.name == name), None)
+    if method is None:
+        raise ModelError(f"{folder / DESCRIPTION}: method {name!r} is not known here; train again with another one")
+    networks = method.networks(plan)
     try:
         networks.load_state_dict(load(weights))
     except (SafetensorError, RuntimeError) as error:
         raise ModelError(f"{folder / WEIGHTS}: does not fit its plan ({error}); train again") from None
-    return Model(networks.to(device).eval().requires_grad_(False), plan, calibration, digest, folder)
+    networks = networks.to(device).eval().requires_grad_(False)
+    return Model(networks, plan, calibration, digest, folder, torch.device(device), method)

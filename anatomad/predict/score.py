@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 from torch.nn import functional as F
 
-from anatomad.predict.decompose import Decomposition
 from anatomad.predict.field import Field, field_at, position_in_brain
+from anatomad.predict.reader import Parts
 from anatomad.synth.draws import gaussian_blur
 
 _FWHM = 2.3548
@@ -22,7 +22,8 @@ class Score(BaseModel):
     """Which residual is read, at which widths, and what one unit of it is.
 
     Attributes:
-        recoupling: Whose pseudo-healthy image the scan is compared with.
+        recoupling: Which of the method's residuals is read; of our own method, whose pseudo-healthy image the scan is
+            compared with.
         smoothing_mm: Gaussian FWHMs; the signed residual is smoothed, so that misplaced borders, bright on one side
             and dark on the other, cancel while lesions, which keep their sign, stay.
         fields: For each width, how large its residual usually is where in a healthy brain
@@ -38,7 +39,7 @@ class Score(BaseModel):
     fields: tuple[Field, ...] = ()
     units: tuple[float, ...]
 
-    def of(self, parts: Decomposition, spacing_mm: tuple[float, float, float]) -> Tensor:
+    def of(self, parts: Parts, spacing_mm: tuple[float, float, float]) -> Tensor:
         """Score [x, y, z], at least 0; 0 outside the brain and in its outermost voxel."""
         readings = [reading(parts, (self.recoupling, width), spacing_mm) for width in self.smoothing_mm]
         if self.fields:
@@ -47,7 +48,7 @@ class Score(BaseModel):
         return torch.stack([r / unit for r, unit in zip(readings, self.units, strict=True)]).amax(0)
 
 
-def reading(parts: Decomposition, kind: Kind, spacing_mm: tuple[float, float, float]) -> Tensor:
+def reading(parts: Parts, kind: Kind, spacing_mm: tuple[float, float, float]) -> Tensor:
     """Magnitude of the smoothed residual [x, y, z]; 0 outside the brain and in its outermost voxel.
 
     Args:

@@ -8,13 +8,15 @@ import statistics
 import time
 from dataclasses import dataclass
 
-from anatomad.models.dal import DisentangledAnatomy
+from torch import nn
+
 from anatomad.planner.plan import Plan
 from anatomad.train.cases import CaseSource, SampleLoader
 from anatomad.train.learner import Learner
+from anatomad.train.method import Method
 from anatomad.train.schedule import CALIBRATION_SHARE, MIN_STEPS, fit_steps
-from anatomad.train.stages import STAGES, Stage
-from anatomad.train.validate import MAX_CASES, validate
+from anatomad.train.stages import Stage
+from anatomad.train.validate import MAX_CASES
 
 _LOOK_SHARE = 0.1
 _TRIED_STEPS = 8
@@ -35,7 +37,8 @@ class Schedule:
 def fit_schedule(
     budget_s: float,
     began: float,
-    model: DisentangledAnatomy,
+    method: Method,
+    model: nn.Module,
     plan: Plan,
     cases: CaseSource,
     validation: CaseSource,
@@ -49,6 +52,7 @@ def fit_schedule(
     Args:
         budget_s: Seconds for the whole run.
         began: When it began, by ``time.monotonic``.
+        method: Its stages, at least one, and how validation cases are looked at.
         model: Left as it is.
         plan: Its steps per stage are the stages' shares of the time.
         cases: Training cases.
@@ -57,19 +61,19 @@ def fit_schedule(
     """
     device = next(model.parameters()).device
     trial = copy.deepcopy(model)
-    seconds = {stage.name: _seconds_per_step(trial, stage, plan, cases, precision) for stage in STAGES}
+    seconds = {stage.name: _seconds_per_step(trial, stage, plan, cases, precision) for stage in method.stages}
     start = time.monotonic()
-    validate(trial, [validation[0]], plan, STAGES[0].name, device, precision)
-    look = (time.monotonic() - start) * len(STAGES)
+    method.validate(trial, [validation[0]], plan, method.stages[0].name, device, precision)
+    look = (time.monotonic() - start) * len(method.stages)
     watched = max(1, min(MAX_CASES, len(validation), int(_LOOK_SHARE * budget_s / look) - 1))
     left = budget_s * (1 - CALIBRATION_SHARE) - look * (watched + 1) - (time.monotonic() - began)  # + 1: the picture
-    steps = fit_steps(plan.stages.model_dump(), seconds, left)
+    steps = fit_steps(method.steps(plan), seconds, left)
     if min(steps.values()) <= MIN_STEPS:
         _log.warning("--time %g s is too little to train; a stage gets %d steps only", budget_s, MIN_STEPS)
     return Schedule(steps, watched, {name: round(value, 4) for name, value in seconds.items()})
 
 
-def _seconds_per_step(model: DisentangledAnatomy, stage: Stage, plan: Plan, cases: CaseSource, precision: str) -> float:
+def _seconds_per_step(model: nn.Module, stage: Stage, plan: Plan, cases: CaseSource, precision: str) -> float:
     learner = Learner(model, stage, plan, _TRIED_STEPS, precision)
     loader = SampleLoader(cases, plan, stage.name, next(model.parameters()).device)
     took = []

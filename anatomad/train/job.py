@@ -10,18 +10,19 @@ from pathlib import Path
 
 import torch
 from pydantic import BaseModel
+from torch import nn
 
 from anatomad.io.atomic import write_json, write_tensors
-from anatomad.models.dal import DisentangledAnatomy
 from anatomad.planner.plan import Plan
 from anatomad.planner.splits import Fold
 from anatomad.preprocess.store import StoredCase
 from anatomad.train.checkpoint import RunState
 from anatomad.train.log import Record
+from anatomad.train.method import DAL, Method
 
 MODEL_FORMAT = "anatomad model"
 
-Calibrate = Callable[[DisentangledAnatomy, Plan, list[StoredCase], torch.device], BaseModel]
+Calibrate = Callable[[nn.Module, Plan, list[StoredCase], torch.device], BaseModel]
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Job:
         device: Where to compute.
         budget_s: Seconds the whole run may take; None takes the plan's steps.
         checkpoint_s: Seconds between two checkpoints.
+        method: What to train.
     """
 
     plan: Plan
@@ -45,10 +47,13 @@ class Job:
     device: torch.device
     budget_s: float | None = None
     checkpoint_s: float = 60.0
+    method: Method = DAL
 
     def identity(self) -> str:
         """Digest of what a checkpoint must have been made with to be continued."""
-        return hashlib.sha256(json.dumps([self.plan.digest(), self.fold.model_dump()]).encode()).hexdigest()
+        other = [] if self.method.name == DAL.name else [self.method.name]
+        parts = [self.plan.digest(), self.fold.model_dump(), *other]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def finished_model(folder: Path) -> Record | None:
@@ -60,9 +65,7 @@ def finished_model(folder: Path) -> Record | None:
     return description if isinstance(description, dict) and description.get("finished") is True else None
 
 
-def write_model(
-    job: Job, model: DisentangledAnatomy, calibration: BaseModel, state: RunState, environment: Record
-) -> None:
+def write_model(job: Job, model: nn.Module, calibration: BaseModel, state: RunState, environment: Record) -> None:
     """Write weights, calibration and, last, the description that says that all is there."""
     path = job.folder / "weights.safetensors"
     write_tensors(path, {name: tensor.cpu().numpy() for name, tensor in model.state_dict().items()})
@@ -71,6 +74,7 @@ def write_model(
         "format": MODEL_FORMAT,
         "version": 1,
         "finished": True,
+        "method": job.method.name,
         "dataset": job.plan.dataset,
         "fold": job.folder.name,
         "plan_sha256": job.plan.digest(),

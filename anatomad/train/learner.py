@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from anatomad.models.dal import DisentangledAnatomy
 from anatomad.models.device import autocast
 from anatomad.planner.plan import Plan
 from anatomad.train.cases import Sample
@@ -48,7 +47,7 @@ class Learner:
         precision: See :func:`anatomad.models.device.precision_of`.
     """
 
-    def __init__(self, model: DisentangledAnatomy, stage: Stage, plan: Plan, steps: int, precision: str) -> None:
+    def __init__(self, model: nn.Module, stage: Stage, plan: Plan, steps: int, precision: str) -> None:
         self.model, self.stage, self.plan, self.steps = model.train(), stage, plan, steps
         self._autocast = autocast(next(model.parameters()).device, precision)
         self._trained = {name: p for name, p in model.named_parameters() if name.partition(".")[0] in stage.trains}
@@ -68,7 +67,7 @@ class Learner:
         rate = self.plan.learning_rate * factor * rate_factor(number, self.steps)
         self._optimiser.zero_grad()
         with self._autocast:
-            parts = self.stage.loss(self.model, Step(samples, number / self.steps, self.plan))
+            parts = self.stage.loss(self.model, Step(samples, number / self.steps, self.plan, self.stage.contrasts))
             loss = torch.stack([part.float() for part in parts.values()]).sum()
         loss.backward()
         losses = {name: float(part.detach()) for name, part in parts.items()}
@@ -107,12 +106,12 @@ class Learner:
         torch._foreach_add_(average, [p.detach() for p in self._trained.values()], alpha=1 - decay)
 
 
-def weights(model: DisentangledAnatomy) -> Tensors:
+def weights(model: nn.Module) -> Tensors:
     """Copy of a model's weights, named as in a checkpoint."""
     return {_MODEL + name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
 
 
-def restore_weights(model: DisentangledAnatomy, tensors: Tensors) -> None:
+def restore_weights(model: nn.Module, tensors: Tensors) -> None:
     """Give a model the weights among ``tensors``; it must have each of them."""
     with torch.no_grad():
         for name, tensor in model.state_dict().items():

@@ -10,10 +10,9 @@ from typing import Any
 import torch
 
 from anatomad.errors import DataError, InterruptedRunError, ModelError, ResourceError
-from anatomad.models.dal import DisentangledAnatomy
 from anatomad.models.device import precision_of
 from anatomad.progress import Progress
-from anatomad.train import checkpoint, picture, validate
+from anatomad.train import checkpoint, picture
 from anatomad.train.budget import fit_schedule
 from anatomad.train.cases import CaseSource, SampleLoader, check_store
 from anatomad.train.checkpoint import RunState
@@ -21,7 +20,8 @@ from anatomad.train.job import Calibrate, Job, finished_model, write_model
 from anatomad.train.learner import Learner, Outcome, Tensors, restore_weights, weights
 from anatomad.train.lease import Lease
 from anatomad.train.log import Record, RunLog, Window, environment
-from anatomad.train.stages import STAGES, Stage
+from anatomad.train.stages import Stage
+from anatomad.train.validate import MAX_CASES
 
 LOG_STEPS = 10
 SNAPSHOT_STEPS = 20  # a multiple of LOG_STEPS, so that no mean in the log spans a snapshot
@@ -72,7 +72,8 @@ class _Run:
         self._validation = CaseSource(job.store, job.fold.val)
         self._checkpoints = job.folder / "checkpoints"
         torch.manual_seed(job.plan.seed)
-        self._model = DisentangledAnatomy(job.plan).to(job.device)
+        self._stages = job.method.stages
+        self._model = job.method.networks(job.plan).to(job.device)
         self._saved = time.monotonic()
         self._suspects: deque[list[str]] = deque(maxlen=MAX_STREAK)
         found = checkpoint.load(self._checkpoints)
@@ -83,12 +84,12 @@ class _Run:
 
     def _begin(self, began: float) -> None:
         job = self.job
-        steps, watched = job.plan.stages.model_dump(), min(validate.MAX_CASES, len(self._validation))
+        steps, watched = job.method.steps(job.plan), min(MAX_CASES, len(self._validation))
         header: Record = {}
-        if job.budget_s is not None:
+        if job.budget_s is not None and self._stages:
             _log.info("measuring the speed of each stage")
             schedule = fit_schedule(
-                job.budget_s, began, self._model, job.plan, self._cases, self._validation, self._precision
+                job.budget_s, began, job.method, self._model, job.plan, self._cases, self._validation, self._precision
             )
             steps, watched = schedule.steps, schedule.watched
             header = {"seconds_per_step": schedule.seconds_per_step}
@@ -124,8 +125,8 @@ class _Run:
             "in memory" if self._cases.in_memory else "read from disk as they are drawn",
         )
         try:
-            while self.state.stage < len(STAGES):
-                self._stage(STAGES[self.state.stage])
+            while self.state.stage < len(self._stages):
+                self._stage(self._stages[self.state.stage])
         except KeyboardInterrupt:
             self._save()
             raise InterruptedRunError(
@@ -138,7 +139,7 @@ class _Run:
         learner.restore(self._good[1])
         loader = SampleLoader(self._cases, plan, stage.name, self.job.device, self.state.step)
         window = Window()
-        with Progress(steps, f"{stage.name} {self.state.stage + 1}/{len(STAGES)}", self.state.step) as progress:
+        with Progress(steps, f"{stage.name} {self.state.stage + 1}/{len(self._stages)}", self.state.step) as progress:
             while self.state.step < steps:
                 outcome = self._step(learner, loader)
                 window.add(outcome)
@@ -202,9 +203,9 @@ class _Run:
             self._save()
 
     def _end_stage(self, stage: Stage) -> None:
-        job, model = self.job, self._model.eval()
+        job, method, model = self.job, self.job.method, self._model.eval()
         watched = [self._validation[index] for index in range(self.state.watched)]
-        results = validate.validate(model, watched, job.plan, stage.name, job.device, self._precision)
+        results = method.validate(model, watched, job.plan, stage.name, job.device, self._precision)
         self._log.add("validation", stage=stage.name, **{name: round(value, 5) for name, value in results.items()})
         change = {"stage": self.state.stage + 1, "step": 0, "streak": 0}
         self._keep(self.state.model_copy(update=change), weights(model))
@@ -212,12 +213,13 @@ class _Run:
         told = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in results.items())
         _log.info("%s done; validation: %s", stage.name, told)
         shown = watched[: picture.MAX_CASES]
-        rows = [picture.mosaic_row(model, case, job.device, self._precision) for case in shown]
-        picture.draw(job.folder / "progress.png", self._log.records, rows)
+        rows = [method.row(model, case, job.device, self._precision) for case in shown]
+        picture.draw(job.folder / "progress.png", self._log.records, rows, [each.name for each in self._stages])
 
     def finish(self, calibrate: Calibrate) -> None:
         """Write weights, calibration and, last, the description that says that all is there."""
         job, model = self.job, self._model.eval().requires_grad_(False)
+        job.method.fit(model, self._cases, job.plan, job.device)
         _log.info("calibrating; validation cases: %d", len(self._validation))
         calibration = calibrate(model, job.plan, list(self._validation), job.device)
         self._lease.check()
@@ -235,6 +237,6 @@ class _Run:
 
     def _place(self) -> str:
         state = self._good[0]
-        if state.stage == len(STAGES):
+        if state.stage == len(self._stages):
             return "all stages"
-        return f"step {state.step} of stage {STAGES[state.stage].name}"
+        return f"step {state.step} of stage {self._stages[state.stage].name}"

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 MAX_CASES = 3
 _MAP_LIMIT = 4.0
+_STAGES = tuple(stage.name for stage in STAGES)
 
 _COLUMNS = (
     ("x", {"cmap": "gray", "vmin": 0, "vmax": 1}),
@@ -42,10 +43,11 @@ _COLUMNS = (
 
 @dataclass(frozen=True)
 class Row:
-    """One case of the mosaic: its id and one axial slice (x, y) per column."""
+    """One case of the mosaic: its id, and per column one axial slice (x, y), its title and its look."""
 
     case_id: str
     slices: tuple[NDArray[np.float32], ...]
+    columns: tuple[tuple[str, dict[str, Any]], ...] = _COLUMNS
 
 
 @torch.no_grad()
@@ -67,16 +69,22 @@ def mosaic_row(model: DisentangledAnatomy, case: StoredCase, device: torch.devic
         residual,
     )
     middle = int(np.median(np.nonzero(case.mask)[2]))
-    return Row(case.id, tuple(_slice(column, middle) for column in columns))
+    return Row(case.id, tuple(axial(column, middle) for column in columns))
 
 
-def draw(path: Path, records: Sequence[Record], rows: Sequence[Row]) -> None:
+def draw(
+    path: Path,
+    records: Sequence[Record],
+    rows: Sequence[Row],
+    stages: Sequence[str] = _STAGES,
+) -> None:
     """Write the picture.
 
     Args:
         path: ``progress.png``.
         records: Lines of the log.
         rows: Validation cases.
+        stages: Names of the stages.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -84,11 +92,11 @@ def draw(path: Path, records: Sequence[Record], rows: Sequence[Row]) -> None:
     figure = Figure(figsize=(15, 3.2 + 2.7 * len(rows)), layout="constrained")
     FigureCanvasAgg(figure)
     grid = figure.add_gridspec(1 + len(rows), 1, height_ratios=[3.2] + [2.7] * len(rows))
-    for place, stage in enumerate(STAGES):
-        _curves(figure.add_subplot(grid[0].subgridspec(1, len(STAGES))[place]), stage.name, records)
+    for place, stage in enumerate(stages):
+        _curves(figure.add_subplot(grid[0].subgridspec(1, len(stages))[place]), stage, records)
     for line, row in enumerate(rows):
-        places = grid[1 + line].subgridspec(1, len(_COLUMNS))
-        _line([figure.add_subplot(places[column]) for column in range(len(_COLUMNS))], row, titled=line == 0)
+        places = grid[1 + line].subgridspec(1, len(row.slices))
+        _line([figure.add_subplot(places[column]) for column in range(len(row.slices))], row, titled=line == 0)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=80, metadata={"Software": None})
     write_bytes(path, buffer.getvalue())
@@ -111,7 +119,7 @@ def _curves(axes: Axes, stage: str, records: Sequence[Record]) -> None:
 
 
 def _line(line: Sequence[Axes], row: Row, titled: bool) -> None:
-    for axes, values, (title, look) in zip(line, row.slices, _COLUMNS, strict=True):
+    for axes, values, (title, look) in zip(line, row.slices, row.columns, strict=True):
         style: dict[str, Any] = dict(look)
         axes.imshow(values.T, origin="lower", interpolation="nearest", **style)
         axes.set(xticks=[], yticks=[])
@@ -120,5 +128,6 @@ def _line(line: Sequence[Axes], row: Row, titled: bool) -> None:
     line[0].set_ylabel(row.case_id[:24], fontsize="small")
 
 
-def _slice(volume: Tensor, z: int) -> NDArray[np.float32]:
+def axial(volume: Tensor, z: int) -> NDArray[np.float32]:
+    """Slice [x, y] across the last axis of a volume [..., x, y, z]."""
     return volume.reshape(volume.shape[-3:])[..., z].float().cpu().numpy()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,15 +27,24 @@ Losses = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Step:
-    """Inputs of one optimiser step: its samples and how far the stage is (0 to 1)."""
+    """Inputs of one optimiser step: its samples, how far the stage is (0 to 1), and whether contrasts are drawn."""
 
     samples: Sequence[Sample]
     progress: float
     plan: Plan
+    contrasts: bool = True
 
     def patches(self) -> list[Patch]:
         """One patch of each sample."""
         return [draw_patch(sample.volumes, self.plan, sample.draws) for sample in self.samples]
+
+    def rendered(self, patch: Patch, draws: Draws) -> tuple[Tensor, bool]:
+        """A patch in a random contrast, without noise, and whether that came from the scan; else the scan itself."""
+        return rendered(patch, draws, self.plan) if self.contrasts else (patch.image, True)
+
+    def scanned(self, image: Tensor, patch: Patch, draws: Draws) -> Tensor:
+        """The image of a patch with what a scanner adds, or without where no contrasts are drawn."""
+        return scanned(image, patch.mask, draws, self.plan) if self.contrasts else image
 
 
 @dataclass(frozen=True)
@@ -51,17 +61,17 @@ def _between(span: Range, progress: float) -> float:
 
 
 def _view(patches: Sequence[Patch], step: Step, lesion_share: float = _LESION_SHARE) -> View:
-    rows = [_render(patch, s.draws, step.plan, lesion_share) for patch, s in zip(patches, step.samples, strict=True)]
+    rows = [_render(patch, s.draws, step, lesion_share) for patch, s in zip(patches, step.samples, strict=True)]
     image, healthy, real = zip(*rows, strict=True)
     return View(torch.cat(image), torch.cat(healthy), torch.tensor(real, device=image[0].device))
 
 
-def _render(patch: Patch, draws: Draws, plan: Plan, lesion_share: float) -> tuple[Tensor, Tensor, bool]:
-    image, real = rendered(patch, draws, plan)
+def _render(patch: Patch, draws: Draws, step: Step, lesion_share: float) -> tuple[Tensor, Tensor, bool]:
+    image, real = step.rendered(patch, draws)
     extent = torch.zeros_like(image)
     if draws.chance(lesion_share):
-        image, extent = add_lesions(image, patch, draws, plan, minimum=1)
-    return scanned(image, patch.mask, draws, plan), patch.mask * (extent < 0.05), real
+        image, extent = add_lesions(image, patch, draws, step.plan, minimum=1)
+    return step.scanned(image, patch, draws), patch.mask * (extent < 0.05), real
 
 
 def anatomy_stage(model: DisentangledAnatomy, step: Step) -> Losses:
@@ -121,11 +131,15 @@ def recoupling_stage(model: DisentangledAnatomy, step: Step) -> Losses:
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage: its name, its loss and the parts of the model that it trains."""
+    """A stage: its name, its loss (of networks and a step) and the parts of the networks that it trains.
+
+    It sees drawn contrasts, or the scans as they are.
+    """
 
     name: str
-    loss: Callable[[DisentangledAnatomy, Step], Losses]
+    loss: Callable[[Any, Step], Losses]
     trains: tuple[str, ...]
+    contrasts: bool = True
 
 
 STAGES = (

@@ -127,6 +127,6 @@ class NoCalibration(BaseModel):
     cases: list[str]
 
 
-def no_calibration(model: Any, plan: Plan, validation: list[Any], device: Any) -> NoCalibration:
+def no_calibration(model: Any, plan: Plan, validation: list[Any], device: Any, method: Any = None) -> NoCalibration:
     """Record who would have been calibrated on."""
     return NoCalibration(cases=[case.id for case in validation])
