@@ -194,7 +194,7 @@ def _healthy_cell(runs: Sequence[Finished], group: str, variant: str) -> Cell:
     marked = [[scan["mask_ml"] for scan in scans] for scans in found]
     brains = [sum(scan["brain_ml"] for scan in scans) for scans in found]
     shares = [sum(each) / brain for each, brain in zip(marked, brains, strict=True)]
-    return Cell(f"{100 * np.mean(shares):.2f} %", f"{np.mean(marked):.1f} ml, {len(marked[0])} scans")
+    return Cell(f"{100 * np.mean(shares):.2f} %", f"{np.mean(marked):.1f} ml, scans: {len(marked[0])}")
 
 
 def _cost_table(standing: Standing) -> Table:
