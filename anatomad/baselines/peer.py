@@ -19,10 +19,11 @@ from anatomad.planner.plan import Plan
 from anatomad.preprocess.store import StoredCase
 from anatomad.synth.deform import stacked
 from anatomad.synth.draws import Draws
-from anatomad.train.cases import whole_case
 from anatomad.train.method import Method, leave
 from anatomad.train.picture import Row, axial
 from anatomad.train.stages import Losses, Stage, Step
+
+StageParts = tuple[str, Callable[[Any, Step], Losses], tuple[str, ...]]
 
 CONTRASTS = "+contrasts"
 _MIN_SPREAD = 0.01
@@ -126,7 +127,8 @@ def read(networks: Peer, image: Tensor, mask: Tensor, precision: str) -> Differe
     return Difference(mask, {"score": answer * mask})
 
 
-def _losses(networks: Peer, step: Step) -> Losses:
+def peer_losses(networks: Peer, step: Step) -> Losses:
+    """Losses of a step, as a stage asks for them."""
     return networks.losses(batch_of(step))
 
 
@@ -135,7 +137,7 @@ def peer_methods(
     networks: Callable[[Plan], Peer],
     *,
     restores: bool = True,
-    stages: Sequence[tuple[str, Callable[[Any, Step], Losses], tuple[str, ...]]] = (("training", _losses, ("net",)),),
+    stages: Sequence[StageParts] = (("training", peer_losses, ("net",)),),
     fit: Callable[[Any, Sequence[StoredCase], Plan, torch.device], None] = leave,
 ) -> tuple[Method, Method]:
     """A trained peer twice: on healthy scans as they are, and (``NAME+contrasts``) in contrasts drawn as ours are.
@@ -164,9 +166,10 @@ def peer_methods(
     return first, second
 
 
-def _scan(case: StoredCase, device: torch.device) -> tuple[Tensor, Tensor]:
-    patch = whole_case(case, device)
-    return patch.image[0, 0] * patch.mask[0, 0], patch.mask[0, 0]
+def scan_of(case: StoredCase, device: torch.device, channel: int = 0) -> tuple[Tensor, Tensor]:
+    """One channel of a stored case, 0 outside the brain, and that brain, both [x, y, z]."""
+    mask = torch.from_numpy(case.mask).to(device)
+    return torch.where(mask, torch.from_numpy(case.image[channel]).to(device).float(), 0.0), mask
 
 
 def _validate(
@@ -175,14 +178,14 @@ def _validate(
     """Mean magnitude of the residual in healthy brains: what remains is what a lesion must exceed."""
     found = []
     for case in cases:
-        image, mask = _scan(case, device)
+        image, mask = scan_of(case, device)
         parts = read(networks, image, mask, precision)
         found.append(float(parts.residual(parts.kinds[0])[mask].abs().mean()))
     return {"healthy_residual": sum(found) / len(found)}
 
 
 def _row(networks: Peer, case: StoredCase, device: torch.device, precision: str) -> Row:
-    image, mask = _scan(case, device)
+    image, mask = scan_of(case, device)
     parts = read(networks, image, mask, precision)
     residual = parts.residual(parts.kinds[-1])
     top = max(float(residual.amax()), 1e-6)

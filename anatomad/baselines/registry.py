@@ -2,12 +2,38 @@
 
 from __future__ import annotations
 
-from anatomad.baselines import autoencoder, denoising, inpainting, intensity, synthetic
+from anatomad.baselines import (
+    ablations,
+    adversarial,
+    atlas,
+    autoencoder,
+    denoising,
+    diffusion,
+    inpainting,
+    intensity,
+    memory,
+    mixture,
+    restoration,
+    synthetic,
+)
 from anatomad.errors import UsageError
 from anatomad.planner.plan import METHOD
 from anatomad.train.method import DAL, Method
 
-_PEERS = (intensity, autoencoder, denoising, inpainting, synthetic)
+_PEERS = (
+    intensity,
+    atlas,
+    mixture,
+    autoencoder,
+    denoising,
+    inpainting,
+    synthetic,
+    restoration,
+    adversarial,
+    memory,
+    diffusion,
+    ablations,
+)
 
 METHODS: dict[str, Method] = {method.name: method for method in (DAL, *(m for peer in _PEERS for m in peer.METHODS))}
 

@@ -73,8 +73,8 @@ class SyntheticRestoration(Peer):
         """Mean absolute error of the patches with the anomaly undone."""
         other = foreign(batch) * batch.mask
         own = [
-            _corrupted(*one, d, batch.plan)
-            for *one, d in zip(batch.image, other, batch.unit[:, 0], batch.draws, strict=True)
+            _corrupted(image, strange, unit, draws, batch.plan)
+            for image, strange, unit, draws in zip(batch.image, other, batch.unit, batch.draws, strict=True)
         ]
         return {"restoration": absolute_error(self.net(torch.stack(own) * batch.mask), batch.image, batch.mask)}
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from anatomad.baselines.peer import CONTRASTS
 from anatomad.baselines.registry import METHODS
 from anatomad.cli import evaluate, predict, train
 from anatomad.errors import ModelError
@@ -19,7 +20,8 @@ from tests.factories import write_nifti
 from tests.predict.world import AFFINE, LESION, SHAPE, small_plan, write_scan
 from tests.train.fold import write_dataset
 
-PEERS = [name for name in METHODS if name != "dal"]
+PEERS = [name for name in METHODS if name != "dal" and not name.endswith(CONTRASTS)] + ["vae+contrasts"]
+DIFFUSION = ("anoddpm", "pddpm", "cddpm")
 
 
 @pytest.fixture(autouse=True)
@@ -28,11 +30,16 @@ def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-@pytest.mark.parametrize("dimension", [2, 3])
-@pytest.mark.parametrize("name", PEERS)
+@pytest.mark.parametrize(
+    ("name", "dimension"),
+    [(name, dimension) for name in PEERS for dimension in (2, 3) if dimension == 2 or not name.startswith("dal-")],
+)
 def test_from_training_to_results(
     name: str, dimension: int, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if name in DIFFUSION:
+        pytest.importorskip("monai.networks.nets", exc_type=ImportError)
+        pytest.importorskip("einops")
     side = {"patch": (24, 24, 1)} if dimension == 2 else {}
     folder = write_dataset(tmp_path, small_plan(dimension=dimension, **side))
     root, target = ["--root", str(tmp_path)], folder / f"fold0_{name}"
@@ -50,7 +57,7 @@ def test_from_training_to_results(
     anomaly = nib.load(out / "one_anomaly.nii.gz").get_fdata()
     inside = nib.load(scan).get_fdata() > 0
     assert np.isfinite(anomaly).all()
-    assert anomaly[inside].max() > 1
+    assert anomaly[inside].max() > 0
     assert not anomaly[~inside].any()
     assert np.array_equal(nib.load(out / place).get_fdata() > 0, inside)
 

@@ -1,0 +1,202 @@
+"""Denoising diffusion: noise is laid over a scan, and taken off by a network that has seen healthy scans only.
+
+Sources: ``anoddpm``: Wyatt et al., AnoDDPM (CVPR workshops 2022); ``pddpm``: Behrendt et al., Patched Diffusion
+Models (MIDL 2023); ``cddpm``: Behrendt et al., Guided Reconstruction with Conditioned Diffusion Models (2023, arXiv
+2312.04215). Settings: MONAI's diffusion U-Net with the plan's widths, attention at the coarsest resolution; 1000
+steps, linear schedule, simplex noise. AnoDDPM learns the noise (squared error) and goes back from step 250 in 5
+deterministic strides. The other two learn the image (absolute error) and answer in one stride from step 500; patched:
+noise and answer in one of 2 x 2 (x 2) tiles at a time, with the rest of the scan to look at; conditioned: by a vector
+of 128 read off the scan itself.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise, product
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from anatomad.baselines.autoencoder import Encoder
+from anatomad.baselines.peer import Batch, Peer, absolute_error, peer_methods, squared_error
+from anatomad.baselines.simplex import simplex_noise
+from anatomad.errors import UsageError
+from anatomad.planner.plan import GROUPS, Plan
+from anatomad.synth.draws import Draws
+from anatomad.train.stages import Losses
+
+if TYPE_CHECKING:
+    from monai.networks.nets import DiffusionModelUNet
+
+STEPS = 1000
+BETAS = (1e-4, 0.02)
+NOISED = 250
+STRIDES = 5
+NOISED_AT_ONCE = 500
+CONTEXT = 128
+
+
+def diffusion_unet(plan: Plan, inputs: int, context: int | None = None) -> DiffusionModelUNet:
+    """MONAI's U-Net of as many resolutions as halve the patch evenly.
+
+    Raises:
+        UsageError: MONAI or einops is not installed.
+    """
+    halvings = min((step & -step).bit_length() - 1 for step in plan.total_stride()[: plan.dimension])
+    features = plan.features[: halvings + 1]
+    try:
+        from monai.networks.nets import DiffusionModelUNet
+
+        return DiffusionModelUNet(
+            spatial_dims=plan.dimension,
+            in_channels=inputs,
+            out_channels=1,
+            num_res_blocks=1,
+            channels=features,
+            attention_levels=[level == len(features) - 1 for level in range(len(features))],
+            norm_num_groups=GROUPS,
+            num_head_channels=GROUPS,
+            with_conditioning=context is not None,
+            cross_attention_dim=context,
+        )
+    except ImportError:  # MONAI itself, or einops, which it asks for when it builds attention
+        raise UsageError(
+            "diffusion needs MONAI and einops; install them with: pip install 'anatomad[baselines]'"
+        ) from None
+
+
+class _Network(nn.Module):
+    """The U-Net on patches [batch, channel, x, y, z] ([batch, channel, u, v, 1] in 2D), told the step."""
+
+    def __init__(self, plan: Plan, inputs: int = 1, context: int | None = None) -> None:
+        super().__init__()
+        self.flat = plan.dimension == 2
+        self.unet = diffusion_unet(plan, inputs, context)
+
+    def forward(self, x: Tensor, step: Tensor, context: Tensor | None = None) -> Tensor:
+        answer: Tensor = self.unet(x[..., 0] if self.flat else x, step, context=context)
+        return (answer[..., None] if self.flat else answer).float()
+
+
+class Diffusion(Peer):
+    """AnoDDPM: learns the noise, and takes it off in strides."""
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__(plan)
+        self.spacing = plan.spacing_mm
+        self.kept: Tensor
+        self.register_buffer("kept", (1 - torch.linspace(*BETAS, STEPS)).cumprod(0), persistent=False)
+        self.net: nn.Module = self.network(plan)
+
+    def network(self, plan: Plan) -> nn.Module:
+        """What is trained."""
+        return _Network(plan)
+
+    def noised(self, image: Tensor, noise: Tensor, step: Tensor) -> Tensor:
+        """Patches under the noise of their steps [batch]."""
+        kept = self.kept[step].view(-1, 1, 1, 1, 1)
+        return kept.sqrt() * image + (1 - kept).sqrt() * noise
+
+    def drawn(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Noise [batch, 1, ...] and step [batch] of each patch."""
+        noise = batch.drawn(lambda draws: simplex_noise(batch.plan.patch, self.spacing, draws))
+        steps = [draws.integer(0, STEPS - 1) for draws in batch.draws]
+        return noise, torch.tensor(steps, device=noise.device)
+
+    def laid(self, image: Tensor) -> Tensor:
+        """The noise that is laid over scans: always the same, so that a result is too."""
+        return simplex_noise(image.shape[2:], self.spacing, Draws("diffusion", device=image.device))[None]
+
+    def losses(self, batch: Batch) -> Losses:
+        """Squared error of the noise."""
+        noise, step = self.drawn(batch)
+        return {"noise": squared_error(self.net(self.noised(batch.image, noise, step), step), noise, batch.mask)}
+
+    def answer(self, image: Tensor, mask: Tensor) -> Tensor:
+        """The scan after noise was laid over it and taken off."""
+        times = torch.linspace(NOISED, 0, STRIDES + 1).long().tolist()
+        step = torch.full((len(image),), times[0], device=image.device)
+        x, healthy = self.noised(image, self.laid(image), step), image
+        for now, then in pairwise(times):
+            step, after = torch.full_like(step, now), torch.full_like(step, then)
+            noise, kept = self.net(x, step), self.kept[now]
+            healthy = (x - (1 - kept).sqrt() * noise) / kept.sqrt()
+            x = self.noised(healthy, noise, after)
+        return healthy
+
+
+class PatchedDiffusion(Diffusion):
+    """pDDPM: learns the image of one tile, the rest of which it sees."""
+
+    def network(self, plan: Plan) -> nn.Module:
+        """A U-Net that is also told where the noise lies."""
+        return _Network(plan, inputs=2)
+
+    def restored(self, image: Tensor, noise: Tensor, tile: Tensor, step: Tensor) -> Tensor:
+        """Answer for patches that are noised within a tile [..., x, y, z] of ones."""
+        tile = tile.expand_as(image)
+        x = torch.lerp(image, self.noised(image, noise, step), tile)
+        return self.net(torch.cat([x, tile], 1), step)  # type: ignore[no-any-return]
+
+    def losses(self, batch: Batch) -> Losses:
+        """Absolute error within a random tile."""
+        noise, step = self.drawn(batch)
+        every = _tiles(batch.image)
+        tile = torch.stack([every[draws.integer(0, len(every) - 1)] for draws in batch.draws])
+        answer = self.restored(batch.image, noise, tile, step)
+        return {"image": absolute_error(answer, batch.image, batch.mask & (tile > 0))}
+
+    def answer(self, image: Tensor, mask: Tensor) -> Tensor:
+        """The scan, tile by tile."""
+        step, noise = torch.full((len(image),), NOISED_AT_ONCE, device=image.device), self.laid(image)
+        return torch.stack([self.restored(image, noise, tile, step) * tile for tile in _tiles(image)]).sum(0)
+
+
+class _Conditioned(nn.Module):
+    """U-Net told by cross-attention what an encoder read off the scan."""
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__()
+        self.encoder, self.head = Encoder(plan), nn.Linear(plan.features[-1], CONTEXT)
+        self.network = _Network(plan, context=CONTEXT)
+
+    def forward(self, x: Tensor, step: Tensor, image: Tensor) -> Tensor:
+        read = self.encoder(image).flatten(2).mean(2)
+        return self.network(x, step, self.head(read)[:, None])  # type: ignore[no-any-return]
+
+
+class ConditionedDiffusion(Diffusion):
+    """cDDPM: learns the image, told what the scan as a whole looks like."""
+
+    def network(self, plan: Plan) -> nn.Module:
+        """A U-Net and the encoder that it listens to."""
+        return _Conditioned(plan)
+
+    def losses(self, batch: Batch) -> Losses:
+        """Absolute error of the image."""
+        noise, step = self.drawn(batch)
+        answer = self.net(self.noised(batch.image, noise, step), step, batch.image)
+        return {"image": absolute_error(answer, batch.image, batch.mask)}
+
+    def answer(self, image: Tensor, mask: Tensor) -> Tensor:
+        """The scan in one stride."""
+        step = torch.full((len(image),), NOISED_AT_ONCE, device=image.device)
+        return self.net(self.noised(image, self.laid(image), step), step, image)  # type: ignore[no-any-return]
+
+
+def _tiles(image: Tensor) -> list[Tensor]:
+    """The 2 x 2 (x 2) tiles of patches, each [1, x, y, z] of ones and zeros."""
+    halves = [(slice(0, n // 2), slice(n // 2, n)) if n > 1 else (slice(None),) for n in image.shape[2:]]
+    found = []
+    for x, y, z in product(*halves):
+        tile = torch.zeros(1, *image.shape[2:], device=image.device)
+        tile[:, x, y, z] = 1
+        found.append(tile)
+    return found
+
+
+METHODS = (
+    *peer_methods("anoddpm", Diffusion),
+    *peer_methods("pddpm", PatchedDiffusion),
+    *peer_methods("cddpm", ConditionedDiffusion),
+)
