@@ -58,7 +58,7 @@ def _train(task: Task) -> None:
     run, planned = task.run, task.planned
     if finished_training(run) is not None:
         return
-    resumed = (run.work() / planned.name).exists()
+    resumed = any(run.work().glob("*/*/checkpoints/*.json"))
     write_work(run, planned)
     argv = [str(planned.raw), "fold0", "--method", run.method.name]
     argv += ["-c", run.method.configuration] if run.method.configuration else []
