@@ -33,6 +33,7 @@ def as_json(standing: Standing) -> dict[str, Any]:
         "protocols": PROTOCOLS,
         "columns": [asdict(column) for column in standing.columns],
         "comparisons": [asdict(comparison) for comparison in comparisons(standing)],
+        "any_intensity_rule": {str(column): values for column, values in standing.rules.items()},
         "missing": [asdict(missing) for missing in standing.missing],
         "methods": {name: _method(runs, standing) for name, runs in standing.methods.items()},
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from anatomad.benchmark.measure import AS_PREDICTED, VARIANTS
 from anatomad.benchmark.permutation import PermutationTest
 from anatomad.benchmark.protocol import HEADINGS, PROTOCOLS
 from anatomad.benchmark.results import Column, Finished, Missing
+from anatomad.benchmark.rules import NAME, NOTE, Reference
 
 PEERS, PEERS_AUGMENTED = "best of the other methods", "best of those with our contrast randomisation"
 VARIANTS_OF_FIRST = "best of its own variants"
@@ -33,6 +34,7 @@ class Standing:
         missing: What is not there.
         seeds: Seeds asked for.
         about: Lines on what was run.
+        rules: What intensity alone reaches, by column and metric.
     """
 
     methods: Methods
@@ -40,6 +42,7 @@ class Standing:
     missing: Sequence[Missing]
     seeds: int
     about: Sequence[str]
+    rules: Reference = field(default_factory=dict)
 
     @property
     def single(self) -> list[Column]:
@@ -120,12 +123,24 @@ def _metric_table(standing: Standing, variant: str, metric: str) -> Table:
     columns: list[list[Column]] = [*([column] for column in standing.single), standing.single]
     names = [*(f"{c.data_set.split('_', 1)[-1]}\n{c.sequence}" for c in standing.single), "mean"]
     found = [[estimate(runs, cells, variant, metric) for cells in columns] for runs in standing.methods.values()]
-    best = [max((e.mean for row in found if (e := row[n]) is not None), default=None) for n in range(len(columns))]
+    best = [max((e.mean for e in column if e is not None), default=None) for column in zip(*found, strict=True)]
     rows = [
         [Cell(name), *(_cell(e, standing.seeds, top) for e, top in zip(row, best, strict=True))]
         for name, row in zip(standing.methods, found, strict=True)
     ]
-    return Table(f"{HEADINGS[metric]}; {variant}", ["method", *names], rows)
+    reference = _rules_row(standing, metric) if variant == AS_PREDICTED else []
+    note = NOTE if reference else ""
+    return Table(f"{HEADINGS[metric]}; {variant}", ["method", *names], [*rows, *reference], note)
+
+
+def _rules_row(standing: Standing, metric: str) -> list[list[Cell]]:
+    values = [standing.rules.get(column, {}).get(metric) for column in standing.single]
+    known = [value for value in values if value is not None]
+    if not known:
+        return []
+    mean = float(np.mean(known)) if len(known) == len(values) else None
+    cells = [Cell("missing", missing=True) if v is None else Cell(f"{v:.3f}", shade=v) for v in (*values, mean)]
+    return [[Cell(NAME), *cells]]
 
 
 def _cell(found: Estimate | None, seeds: int, best: float | None = None) -> Cell:

@@ -146,7 +146,7 @@ def _carry_out(
     todo = {run.name: run for run in runs if (str(run.method), run.seed) in unfinished}
     if not todo:
         return
-    settings = (planned, tuple(scans), args.time, args.device, args.bootstrap, args.keep_maps)
+    settings = (planned, tuple(scans), args.time, args.device, args.bootstrap, args.keep_maps, args.output.absolute())
     jobs = {name: (Task(run, *settings),) for name, run in todo.items()}
     say(f"logs: {args.output / 'runs'}/*/{LOG}")
     deadline_s = 3 * time_s + _SLACK_S + _SLACK_SCAN_S * sum(group.files for group in scans)
@@ -161,11 +161,13 @@ def _carry_out(
 def _report(args: argparse.Namespace, planned: Planned, runs: Sequence[Run], scans: Sequence[Scans]) -> int:
     from anatomad.benchmark.report import write_report
     from anatomad.benchmark.results import by_method, columns_of, read_results
+    from anatomad.benchmark.rules import read_rules
     from anatomad.benchmark.tables import Standing
 
     finished, missing = read_results(runs, scans, args.bootstrap)
     methods = {str(method): results for method, results in by_method(finished).items()}
-    standing = Standing(methods, columns_of(scans), missing, args.seeds, _about(args, planned, scans))
+    about, rules = _about(args, planned, scans), read_rules(scans, args.output)
+    standing = Standing(methods, columns_of(scans), missing, args.seeds, about, rules)
     write_report(args.output, standing)
     for name in ("html", "md", "json"):
         say(f"{args.output / 'benchmark'}.{name}")

@@ -28,6 +28,7 @@ class Task:
     device: str
     replicates: int
     keep_maps: bool
+    out: Path
 
 
 def carry_out(task: Task) -> None:
@@ -77,6 +78,7 @@ def _train(task: Task) -> None:
 def _judge(task: Task, scans: Scans) -> None:
     from anatomad.benchmark.measure import measure_healthy, measure_patients
     from anatomad.benchmark.results import finished_judgement, judgement
+    from anatomad.benchmark.rules import measure_rules
     from anatomad.io.atomic import write_json, write_tensors
 
     run = task.run
@@ -95,6 +97,7 @@ def _judge(task: Task, scans: Scans) -> None:
             seconds["predict fused"] = _predict(task, scans, maps, "fused")
             fused = measure_patients(scans.name, maps / "fused", scans.labels, task.replicates)
             sequences, rows = sequences | fused.sequences, rows | fused.replicates
+        measure_rules(scans, task.out, maps / "scans", maps / "each")
         result["sequences"] = sequences
         write_tensors(path.with_suffix(".safetensors"), rows)
     write_json(path, {**result, "seconds": seconds, "made_from": made_from})

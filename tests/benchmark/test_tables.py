@@ -104,6 +104,18 @@ def test_fused_beside_the_best_single_sequence(standing: Standing) -> None:
     assert row_of(table, "vae")[2].detail.startswith(("T1w [", "T2w ["))
 
 
+def test_the_best_rule_of_each_cell_stands_below_and_apart(standing: Standing) -> None:
+    rules = {column: {"pooled_ap": 0.9, "oracle_dice": 0.8} for column in (T1, T2, MS)}
+    with_rules = replace(standing, rules=rules)
+    row = table_of(with_rules, "Average precision").rows[-1]
+    assert [cell.text for cell in row] == ["any intensity rule, the best per cell", *["0.900"] * 4]
+    assert not any(cell.best for cell in row)
+    assert table_of(with_rules, "Headline") == table_of(standing, "Headline")
+    assert len(table_of(with_rules, "Dice at the label-free").rows) == 5  # it has no threshold without labels
+    some = replace(standing, rules={T1: rules[T1]})
+    assert [cell.text for cell in table_of(some, "Oracle").rows[-1][1:]] == ["0.800", *["missing"] * 3]
+
+
 def test_healthy_and_cost(standing: Standing) -> None:
     healthy = row_of(table_of(standing, "Healthy"), "dal")[1]
     assert (healthy.text, healthy.detail) == ("1.05 %", "10.5 ml, scans: 2")

@@ -140,6 +140,7 @@ def check(found: dict[str, Any], out: Path) -> None:
     pairs = found["comparisons"]
     assert {(c["other"], c["patients"], c["test"]["patterns"]) for c in pairs} == {("intensity-bright", 3, 8)}
     assert all(c["test"]["p"] in {0.25, 0.5, 0.75, 1.0} for c in pairs)
+    assert found["any_intensity_rule"].keys() == {f"{PATIENTS} T1w", f"{PATIENTS} T2w"}
     page = (out / "benchmark.html").read_text()
     assert "Headline" in page
     assert "missing" not in page.split("<h2>Protocols")[0].partition("<body>")[2]
