@@ -8,22 +8,38 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from anatomad.kernels import label_map
-from anatomad.models.dal import DisentangledAnatomy
+from anatomad.kernels import label_map, one_hot
+from anatomad.models.dal import DisentangledAnatomy, logits_in_brain
 from anatomad.predict.decompose import Decomposition, decompose
 from anatomad.train.method import DAL, Method
-from anatomad.train.stages import Losses, Step, anatomy_stage, restoration_stage
+from anatomad.train.stages import Losses, Step, anatomy_stage, recoupling_stage, restoration_stage
 
 
 def _without(name: str, changes: dict[str, dict[str, Any]], **others: Any) -> Method:
     """The method with other fields in the stages named by ``changes``."""
     stages = tuple(replace(stage, **changes.get(stage.name, {})) for stage in DAL.stages)
     return replace(DAL, name=f"dal-{name}", stages=stages, **others)
+
+
+def _softmax(logits: Tensor, mask: Tensor, temperature: float = 1.0) -> Tensor:
+    return F.softmax(logits_in_brain(logits.float(), mask) / temperature, 1)
+
+
+def _soft(labels: Tensor, logits: Tensor, mask: Tensor) -> Tensor:
+    """Probabilities where the labels are the likeliest; where corruption changed them there is only their one-hot."""
+    probabilities = _softmax(logits, mask)
+    return torch.where(labels == label_map(probabilities), probabilities, one_hot(labels, probabilities.shape[1]))
+
+
+def _with_background(probabilities: Tensor, mask: Tensor) -> Tensor:
+    return torch.cat([(~mask).to(probabilities.dtype), probabilities[None]], 1)
 
 
 def _no_prior(networks: DisentangledAnatomy, step: Step) -> Losses:
@@ -56,6 +72,15 @@ def _only(recoupling: str) -> Callable[[DisentangledAnatomy, Tensor, Tensor, str
 
 
 METHODS = (
+    _without(
+        "soft",
+        {
+            "anatomy": {"loss": partial(anatomy_stage, anatomy_of=_softmax)},
+            "restoration": {"loss": partial(restoration_stage, shown=_soft)},
+            "recoupling": {"loss": partial(recoupling_stage, shown=_soft)},
+        },
+        read=partial(decompose, shown=_with_background),
+    ),
     _without("no-prior", {"anatomy": {"loss": _no_prior}}),
     _without("no-randomisation", {stage.name: {"contrasts": False} for stage in DAL.stages}),
     _without("no-corruption", {"restoration": {"loss": _no_corruption}}),

@@ -136,7 +136,7 @@ class PatchedDiffusion(Diffusion):
         """Answer for patches that are noised within a tile [..., x, y, z] of ones."""
         tile = tile.expand_as(image)
         x = torch.lerp(image, self.noised(image, noise, step), tile)
-        return self.net(torch.cat([x, tile], 1), step)  # type: ignore[no-any-return]
+        return self.net(torch.cat([x, tile], 1), step)
 
     def losses(self, batch: Batch) -> Losses:
         """Absolute error within a random tile."""
@@ -162,7 +162,7 @@ class _Conditioned(nn.Module):
 
     def forward(self, x: Tensor, step: Tensor, image: Tensor) -> Tensor:
         read = self.encoder(image).flatten(2).mean(2)
-        return self.network(x, step, self.head(read)[:, None])  # type: ignore[no-any-return]
+        return self.network(x, step, self.head(read)[:, None])
 
 
 class ConditionedDiffusion(Diffusion):
@@ -181,7 +181,7 @@ class ConditionedDiffusion(Diffusion):
     def answer(self, image: Tensor, mask: Tensor) -> Tensor:
         """The scan in one stride."""
         step = torch.full((len(image),), NOISED_AT_ONCE, device=image.device)
-        return self.net(self.noised(image, self.laid(image), step), step, image)  # type: ignore[no-any-return]
+        return self.net(self.noised(image, self.laid(image), step), step, image)
 
 
 def _tiles(image: Tensor) -> list[Tensor]:

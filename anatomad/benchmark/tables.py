@@ -120,17 +120,23 @@ def _headline_cell(
 
 
 def _metric_table(standing: Standing, variant: str, metric: str) -> Table:
-    columns: list[list[Column]] = [*([column] for column in standing.single), standing.single]
-    names = [*(f"{c.data_set.split('_', 1)[-1]}\n{c.sequence}" for c in standing.single), "mean"]
-    found = [[estimate(runs, cells, variant, metric) for cells in columns] for runs in standing.methods.values()]
-    best = [max((e.mean for e in column if e is not None), default=None) for column in zip(*found, strict=True)]
-    rows = [
-        [Cell(name), *(_cell(e, standing.seeds, top) for e, top in zip(row, best, strict=True))]
-        for name, row in zip(standing.methods, found, strict=True)
-    ]
+    names = [f"{column.data_set.split('_', 1)[-1]}\n{column.sequence}" for column in standing.single]
+    columns = [_metric_cells(standing, cells, variant, metric) for cells in (*_each(standing.single), standing.single)]
+    rows = [[Cell(name), *cells] for name, *cells in zip(standing.methods, *columns, strict=True)]
     reference = _rules_row(standing, metric) if variant == AS_PREDICTED else []
     note = NOTE if reference else ""
-    return Table(f"{HEADINGS[metric]}; {variant}", ["method", *names], [*rows, *reference], note)
+    return Table(f"{HEADINGS[metric]}; {variant}", ["method", *names, "mean"], [*rows, *reference], note)
+
+
+def _each(columns: Sequence[Column]) -> list[list[Column]]:
+    return [[column] for column in columns]
+
+
+def _metric_cells(standing: Standing, columns: Sequence[Column], variant: str, metric: str) -> list[Cell]:
+    """A column of a table, over one or several columns of results: a cell per method."""
+    found = [estimate(runs, columns, variant, metric) for runs in standing.methods.values()]
+    best = max((e.mean for e in found if e is not None), default=None)
+    return [_cell(e, standing.seeds, best) for e in found]
 
 
 def _rules_row(standing: Standing, metric: str) -> list[list[Cell]]:

@@ -58,7 +58,13 @@ def _labelled(probabilities: Tensor, mask: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def decompose(networks: DisentangledAnatomy, image: Tensor, mask: Tensor, precision: str) -> Decomposition:
+def decompose(
+    networks: DisentangledAnatomy,
+    image: Tensor,
+    mask: Tensor,
+    precision: str,
+    shown: Callable[[Tensor, Tensor], Tensor] = _labelled,
+) -> Decomposition:
     """Take a scan apart and build its pseudo-healthy images.
 
     The anatomies seen in the scan and in its mirror image are averaged, and so are those restored from the edges of
@@ -69,6 +75,7 @@ def decompose(networks: DisentangledAnatomy, image: Tensor, mask: Tensor, precis
         image: Scan [x, y, z] on the plan's working grid, normalised, sides that divide by the networks' stride.
         mask: Brain [x, y, z], bool, not empty.
         precision: ``bfloat16`` or ``float32`` for the convolutions.
+        shown: What edges are taken of, from tissue probabilities [tissue, x, y, z] and brain [1, 1, x, y, z].
     """
     scan, brain = image[None, None], mask[None, None]
     inside = mask.nonzero().float()
@@ -87,7 +94,7 @@ def decompose(networks: DisentangledAnatomy, image: Tensor, mask: Tensor, precis
 
     with autocast(image.device, precision):
         anatomy = mirrored(networks.see_whole, scan)
-        restored = mirrored(restore, _labelled(anatomy, brain))
+        restored = mirrored(restore, shown(anatomy, brain))
         soft = torch.cat([(~brain).float(), restored[None]], 1)
         drawn = networks.recouple(soft, position, scan, _labelled(restored, brain))[0, 0].float()
     closed = recouple(image, restored, mask)

@@ -121,7 +121,7 @@ class _Run:
             self.job.device.type,
             self._precision,
             torch.get_num_threads(),
-            ", ".join(f"{name} {steps}" for name, steps in self.state.steps.items()),
+            ", ".join(f"{name} {steps}" for name, steps in self.state.steps.items()) or "none",
             "in memory" if self._cases.in_memory else "read from disk as they are drawn",
         )
         try:

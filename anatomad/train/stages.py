@@ -23,6 +23,8 @@ _LESION_SHARE = 0.35  # most of what the encoder sees is healthy: it must be exa
 _RESTORED_LESION_SHARE = 0.7
 
 Losses = dict[str, Tensor]
+OneHot = Callable[[Tensor, Tensor, float], Tensor]
+Shown = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -74,10 +76,16 @@ def _render(patch: Patch, draws: Draws, step: Step, lesion_share: float) -> tupl
     return step.scanned(image, patch, draws), patch.mask * (extent < 0.05), real
 
 
-def anatomy_stage(model: DisentangledAnatomy, step: Step) -> Losses:
+def labels_alone(labels: Tensor, logits: Tensor, mask: Tensor) -> Tensor:
+    """What edges are taken of: label maps [batch, 1, ...], whatever the logits behind them."""
+    return labels
+
+
+def anatomy_stage(model: DisentangledAnatomy, step: Step, anatomy_of: OneHot | None = None) -> Losses:
     """Two contrasts of one anatomy: both must give the tissue map, agree, and rebuild each other's image.
 
-    On drawn contrasts the tissue map is the truth; on the real scan it is a prior whose weight falls.
+    On drawn contrasts the tissue map is the truth; on the real scan it is a prior whose weight falls. ``anatomy_of``
+    logits, brain and temperature is their differentiable one-hot unless something else is to be tried.
     """
     patches = step.patches()
     views = [_view(patches, step) for _ in range(2)]
@@ -88,7 +96,7 @@ def anatomy_stage(model: DisentangledAnatomy, step: Step) -> Losses:
     halves = logits.chunk(2)
     temperature = _between(step.plan.temperature, step.progress)
     source, target = (0, 1) if step.samples[0].draws.chance(0.5) else (1, 0)
-    anatomies = [one_hot_in_brain(half, patch.mask, temperature) for half in halves]
+    anatomies = [(anatomy_of or one_hot_in_brain)(half, patch.mask, temperature) for half in halves]
     view = views[target]
     rebuilt = model.recouple(anatomies[source], patch.position, view.image, label_map(anatomies[target]))
     return {
@@ -99,29 +107,31 @@ def anatomy_stage(model: DisentangledAnatomy, step: Step) -> Losses:
     }
 
 
-def restoration_stage(model: DisentangledAnatomy, step: Step) -> Losses:
+def restoration_stage(model: DisentangledAnatomy, step: Step, shown: Shown = labels_alone) -> Losses:
     """Corrupted edges and position must give the healthy tissue map; the encoder is frozen."""
     patches = step.patches()
     patch, draws = stacked(patches), [sample.draws for sample in step.samples]
     with torch.no_grad():
         view = _view(patches, step, _RESTORED_LESION_SHARE)
-        seen = labels_in_brain(model.see(view.image, patch.position, patch.mask), patch.mask)
+        logits = model.see(view.image, patch.position, patch.mask)
+        seen = labels_in_brain(logits, patch.mask)
         corrupted = [
             corrupt_anatomy(own, p, d, step.plan) for own, p, d in zip(seen.split(1), patches, draws, strict=True)
         ]
-        whole = model.edges_of(torch.cat(corrupted))
+        whole = model.edges_of(shown(torch.cat(corrupted), logits, patch.mask))
         edge = torch.cat([corrupt_edges(own, d, step.plan) for own, d in zip(whole.split(1), draws, strict=True)])
     logits = model.restore(edge, patch.position)
     return {"anatomy": losses.anatomy(logits, patch.tissue, patch.mask)}
 
 
-def recoupling_stage(model: DisentangledAnatomy, step: Step) -> Losses:
+def recoupling_stage(model: DisentangledAnatomy, step: Step, shown: Shown = labels_alone) -> Losses:
     """The restored anatomy under the image's own code must look like the image where it is healthy."""
     patches = step.patches()
     patch = stacked(patches)
     view = _view(patches, step)
     with torch.no_grad():
-        seen = labels_in_brain(model.see(view.image, patch.position, patch.mask), patch.mask)
+        logits = model.see(view.image, patch.position, patch.mask)
+        seen = shown(labels_in_brain(logits, patch.mask), logits, patch.mask)
         logits = model.restore(model.edges_of(seen), patch.position)
         restored = labels_in_brain(logits, patch.mask)
     anatomy = one_hot(restored, model.tissues)

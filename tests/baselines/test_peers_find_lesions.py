@@ -1,0 +1,89 @@
+"""Every trained peer learns from the demo's healthy brains, and finds tumours in others better than chance."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+import torch
+
+from anatomad.baselines.peer import CONTRASTS
+from anatomad.baselines.registry import METHODS
+from anatomad.predict.choice import average_precision
+from anatomad.predict.score import inner, reading
+from anatomad.preprocess.store import StoredCase
+from anatomad.synth.draws import Draws
+from anatomad.train.cases import Sample, volumes_of
+from anatomad.train.learner import Learner
+from anatomad.train.method import Method
+from tests.baselines.test_every_method import DIFFUSION
+from tests.method.demo_brains import CPU, Patient, patients, plan, training_cases
+
+pytestmark = pytest.mark.slow
+
+STEPS = 120
+WIDTH_MM = 6.0
+PEERS = [name for name in METHODS if not name.startswith("dal") and not name.endswith(CONTRASTS)]
+UNSEEN = ("tumour in T1-like", "tumour in T2-like", "tumour in FLAIR-like")
+
+
+@pytest.fixture(scope="module")
+def cases() -> list[StoredCase]:
+    return training_cases()
+
+
+@pytest.fixture(scope="module")
+def person() -> Patient:
+    return patients()[0]
+
+
+def train(method: Method, cases: list[StoredCase]) -> tuple[torch.nn.Module, dict[str, tuple[float, float]]]:
+    """Trained networks, and the loss of each stage in its first and last tenth."""
+    settings, found = plan(), {}
+    torch.manual_seed(0)
+    networks = method.networks(settings)
+    volumes = [volumes_of(case, 0, CPU) for case in cases]
+    for stage in method.stages:
+        learner, losses = Learner(networks, stage, settings, STEPS, "float32"), []
+        for step in range(STEPS):
+            draws = [Draws("peers", stage.name, step, k) for k in range(settings.batch_size)]
+            chosen = [d.integer(0, len(cases) - 1) for d in draws]
+            batch = [Sample(cases[c].id, volumes[c], d) for c, d in zip(chosen, draws, strict=True)]
+            outcome = learner.step(batch, step)
+            assert outcome.finite
+            losses.append(sum(outcome.losses.values()))
+        learner.finish()
+        tenth = STEPS // 10
+        found[stage.name] = (sum(losses[:tenth]) / tenth, sum(losses[-tenth:]) / tenth)
+    networks.eval().requires_grad_(False)
+    method.fit(networks, cases, settings, CPU)
+    return networks, found
+
+
+def precision_in(method: Method, networks: torch.nn.Module, person: Patient, contrast: int) -> dict[str, float]:
+    """Average precision of each of the method's residuals in a patient's scan, and that of a coin."""
+    patch = person.scans[contrast]
+    image, mask = patch.image[0, 0] * patch.mask[0, 0], patch.mask[0, 0]
+    parts, inside = method.read(networks, image, mask, "float32"), inner(mask)
+    lesion = person.lesion[inside].numpy()
+    found = {
+        kind: average_precision(reading(parts, (kind, WIDTH_MM), plan().spacing_mm)[inside].numpy(), lesion)
+        for kind in parts.kinds
+    }
+    return found | {"chance": float(lesion.mean())}
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_learns_and_finds(name: str, cases: list[StoredCase], person: Patient) -> None:
+    if name in DIFFUSION:
+        pytest.importorskip("monai.networks.nets", exc_type=ImportError)
+        pytest.importorskip("einops")
+    method = METHODS[name]
+    networks, losses = train(method, cases)
+    found = {UNSEEN[k]: precision_in(method, networks, person, k) for k in range(len(UNSEEN))}
+    sys.stdout.write(json.dumps({"method": name, "losses": losses, "average precision": found}) + "\n")
+    if name != "f-anogan":  # a critic's loss is a distance that both sides move
+        assert all(last < first for first, last in losses.values())
+    best = [max(v for kind, v in each.items() if kind != "chance") / each["chance"] for each in found.values()]
+    assert max(best) > 1.5, found
