@@ -143,6 +143,15 @@ def write_work(run: Run, planned: Planned) -> None:
         link.symlink_to(store, target_is_directory=True)
 
 
+def describe_model(folder: Path) -> dict[str, Any]:
+    """Steps and hash of a finished model, and the share of healthy voxels that it marks, as its calibration found."""
+    described, calibrated = (json.loads((folder / name).read_bytes()) for name in ("model.json", "calibration.json"))
+    return {
+        **{key: described[key] for key in ("steps", "skipped", "rollbacks", "weights_sha256")},
+        "healthy_share": calibrated["healthy_share"],
+    }
+
+
 def finished_training(run: Run) -> dict[str, Any] | None:
     """What ``training.json`` says; None where the training has not ended."""
     return read_finished(run.folder / TRAINING, run.made_from)

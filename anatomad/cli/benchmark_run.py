@@ -10,9 +10,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from anatomad.benchmark.runs import ERROR, LOG, TRAINING, Planned, Run, finished_training, note_error, write_work
+from anatomad.benchmark.runs import (
+    ERROR,
+    LOG,
+    TRAINING,
+    Planned,
+    Run,
+    describe_model,
+    finished_training,
+    note_error,
+    write_work,
+)
 from anatomad.benchmark.scans import Scans
-from anatomad.errors import AnatomadError
+from anatomad.errors import AnatomadError, ModelError
 
 Command = Callable[[Sequence[str]], int]
 
@@ -70,6 +80,7 @@ def _train(task: Task) -> None:
         "seconds": None if resumed else seconds,  # of a resumed training only the last part is known
         "peak_memory_mb": peak_memory_mb(),
         **describe_machine(),
+        "model": describe_model(_model(run)),
         "made_from": run.made_from,
     }
     write_json(run.folder / TRAINING, found)
@@ -105,11 +116,18 @@ def _judge(task: Task, scans: Scans) -> None:
         shutil.rmtree(run.folder / "maps")
 
 
+def _model(run: Run) -> Path:
+    folder = run.model()
+    if folder is None:
+        raise ModelError(f"{run.folder}: no model here although training has ended; delete this folder and start again")
+    return folder
+
+
 def _predict(task: Task, scans: Scans, maps: Path, kind: str) -> float:
     from anatomad.cli import predict
 
     scans.link(maps / "scans")
-    argv = ["-i", str(maps / "scans"), "-o", str(maps / kind), "-m", str(task.run.model()), "--device", task.device]
+    argv = ["-i", str(maps / "scans"), "-o", str(maps / kind), "-m", str(_model(task.run)), "--device", task.device]
     return _do(task, predict.main, [*argv, "--each"] if kind == "each" else argv)
 
 

@@ -129,6 +129,7 @@ def check(found: dict[str, Any], out: Path) -> None:
         for run in method["runs"]:
             assert run["columns"].keys() == columns
             assert run["healthy"].keys() == {"healthy, calibration fold", "healthy, untouched fold", CONTROLS}
+            assert run["training"]["model"]["healthy_share"].keys() == {"real", "unseen contrast"}
             assert run["training"]["seconds"] is None or run["training"]["seconds"] > 0
         for variants in method["estimates"].values():
             assert variants["pooled_ap"].keys() == columns | {"mean"}
