@@ -8,15 +8,17 @@ from anatomad.benchmark.document import Cell, Document, Table
 
 _STYLE = """
 :root { color-scheme: light dark; --line: #8884; --best: #2563eb; --lack: #d97706 }
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 1280px; margin: 2rem auto; padding: 0 1rem }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 1400px; margin: 2rem auto; padding: 0 1rem }
 h1 { font-size: 1.7rem; margin: 0 0 .5rem } h2 { font-size: 1.1rem; margin: 2rem 0 .4rem }
 .lead { margin: .25rem 0 } .note { opacity: .7; font-size: 13px; margin: .2rem 0 .6rem }
-.wide { overflow-x: auto } table { border-collapse: collapse; font-size: 14px; font-variant-numeric: tabular-nums }
-th, td { padding: .35rem .6rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap }
+.wide { overflow-x: auto } table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums }
+th, td { padding: .3rem .45rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap }
 th { font-weight: 600; vertical-align: bottom; white-space: pre-line }
-th:first-child, td:first-child { text-align: left }
-.text td { text-align: left; white-space: normal; vertical-align: top } .text th { text-align: left }
-td small { display: block; opacity: .65; font-size: 11px } td.best { color: var(--best); font-weight: 700 }
+th:first-child, td:first-child { text-align: left; white-space: normal; min-width: 7em }
+th { max-width: 9em; font-size: 12px; overflow-wrap: anywhere }
+.text td { text-align: left; white-space: normal; vertical-align: top } .text th { text-align: left; max-width: none }
+td small { display: block; opacity: .65; font-size: 11px; max-width: 13em; white-space: normal; margin-left: auto }
+.text td small { max-width: none; margin: 0 } td.best { color: var(--best); font-weight: 700 }
 td.missing { color: var(--lack) } dt { font-weight: 600; margin-top: .5rem } dd { margin: 0; opacity: .85 }
 """
 

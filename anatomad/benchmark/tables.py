@@ -121,11 +121,11 @@ def _headline_cell(
 
 def _metric_table(standing: Standing, variant: str, metric: str) -> Table:
     names = [f"{column.data_set.split('_', 1)[-1]}\n{column.sequence}" for column in standing.single]
-    columns = [_metric_cells(standing, cells, variant, metric) for cells in (*_each(standing.single), standing.single)]
+    columns = [_metric_cells(standing, cells, variant, metric) for cells in (standing.single, *_each(standing.single))]
     rows = [[Cell(name), *cells] for name, *cells in zip(standing.methods, *columns, strict=True)]
     reference = _rules_row(standing, metric) if variant == AS_PREDICTED else []
     note = NOTE if reference else ""
-    return Table(f"{HEADINGS[metric]}; {variant}", ["method", *names, "mean"], [*rows, *reference], note)
+    return Table(f"{HEADINGS[metric]}; {variant}", ["method", "mean", *names], [*rows, *reference], note)
 
 
 def _each(columns: Sequence[Column]) -> list[list[Column]]:
@@ -145,7 +145,7 @@ def _rules_row(standing: Standing, metric: str) -> list[list[Cell]]:
     if not known:
         return []
     mean = float(np.mean(known)) if len(known) == len(values) else None
-    cells = [Cell("missing", missing=True) if v is None else Cell(f"{v:.3f}", shade=v) for v in (*values, mean)]
+    cells = [Cell("missing", missing=True) if v is None else Cell(f"{v:.3f}", shade=v) for v in (mean, *values)]
     return [[Cell(NAME), *cells]]
 
 
@@ -153,8 +153,8 @@ def _cell(found: Estimate | None, seeds: int, best: float | None = None) -> Cell
     if found is None:
         return Cell("missing", missing=True)
     sd = "" if found.sd is None else f" ± {found.sd:.3f}"
-    few = f" ({found.seeds} of {seeds} seeds)" if found.seeds < seeds else ""
-    detail = f"{_brackets(found.interval, 1, 3).strip()}{few}"
+    few = f"{found.seeds} of {seeds} seeds " if found.seeds < seeds else ""
+    detail = f"{few}{_brackets(found.interval, 1, 3).strip()}"
     return Cell(f"{found.mean:.3f}{sd}", detail.strip(), shade=found.mean, best=found.mean == best, missing=bool(few))
 
 

@@ -141,7 +141,9 @@ def _do(task: Task, command: Command, argv: list[str]) -> float:
         start = file.tell()
         code = command(argv)
     if code:
-        raise AnatomadError(f"{name} ended with {code}: {_last_error(log, start)}; see {log}")
+        raise AnatomadError(
+            f"{name} ended with {code}: {_last_error(log, start)}; see runs/{log.parent.name}/{log.name}"
+        )
     return round(time.monotonic() - began, 1)
 
 
