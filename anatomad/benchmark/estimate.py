@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from anatomad.benchmark.results import finished_judgement
+from anatomad.benchmark.results import finished_judgement, seconds_per_scan
 from anatomad.benchmark.runs import Run, error_of, finished_training
 from anatomad.benchmark.scans import Scans
 from anatomad.progress import clock
@@ -30,7 +30,7 @@ def estimate_work(
     for run in runs:
         left = finished_training(run) is None
         results = [finished_judgement(run, group, replicates) for group in scans]
-        known += [found["seconds"]["predict"] / found["seconds"]["scans"] for found in results if found is not None]
+        known += [s for found in results if found is not None and (s := seconds_per_scan(found["seconds"])) is not None]
         files = sum(_predictions(group) for group, found in zip(scans, results, strict=True) if found is None)
         trainings, judgements = trainings + (left and learns(run)), judgements + files
         lines.append(f"  {run.name}: {_state(run, left, files)}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,7 @@ class Finished:
         columns: Metrics by column and variant.
         replicates: Bootstrap replicates by column, variant and metric.
         healthy: Of each group of healthy scans, by variant, each scan's ``mask_ml`` and ``brain_ml``.
-        seconds: By group of scans and step.
+        seconds: By group of scans, how many ``scans`` and the seconds to ``predict`` them, where known.
     """
 
     run: Run
@@ -93,6 +93,11 @@ def finished_judgement(run: Run, scans: Scans, replicates: int) -> dict[str, Any
     """A run's finished results on a group of scans; None where there are none."""
     path, made_from = judgement(run, scans, replicates)
     return read_finished(path, made_from) if finished_training(run) is not None else None
+
+
+def seconds_per_scan(seconds: Mapping[str, float]) -> float | None:
+    """Seconds that a scan took, from file to map; None where judging was interrupted."""
+    return seconds["predict"] / seconds["scans"] if "predict" in seconds else None
 
 
 def read_results(runs: Sequence[Run], scans: Sequence[Scans], replicates: int) -> tuple[list[Finished], list[Missing]]:

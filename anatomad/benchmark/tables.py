@@ -13,7 +13,7 @@ from anatomad.benchmark.document import Cell, Document, Table
 from anatomad.benchmark.measure import AS_PREDICTED, VARIANTS
 from anatomad.benchmark.permutation import PermutationTest
 from anatomad.benchmark.protocol import HEADINGS, PROTOCOLS
-from anatomad.benchmark.results import Column, Finished, Missing
+from anatomad.benchmark.results import Column, Finished, Missing, seconds_per_scan
 from anatomad.benchmark.rules import NAME, NOTE, Reference
 
 PEERS, PEERS_AUGMENTED = "best of the other methods", "best of those with our contrast randomisation"
@@ -238,10 +238,9 @@ def _cost_row(name: str, runs: Sequence[Finished], standing: Standing) -> list[C
     ]
 
 
-def _per_scan(run: Finished) -> Iterator[float]:
+def _per_scan(run: Finished) -> Iterator[float | None]:
     """Seconds per scan of every group that the run has judged."""
-    for seconds in run.seconds.values():
-        yield seconds["predict"] / max(1.0, seconds["scans"])
+    return (seconds_per_scan(seconds) for seconds in run.seconds.values())
 
 
 def _missing_table(standing: Standing) -> Iterator[Table]:

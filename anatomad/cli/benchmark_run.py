@@ -96,8 +96,8 @@ def _judge(task: Task, scans: Scans) -> None:
     if finished_judgement(run, scans, task.replicates) is not None:
         return
     path, made_from = judgement(run, scans, task.replicates)
-    maps = run.folder / "maps" / scans.slug
-    seconds = {"scans": scans.files, "predict": _predict(task, scans, maps, "each")}
+    maps = run.folder / "maps" / f"{scans.slug}-{scans.digest[:12]}"  # maps of other scans may lie beside
+    seconds = _predict(task, scans, maps, "each")
     result: dict[str, Any] = {}
     if scans.labels is None:
         result["healthy"] = measure_healthy(maps / "each")
@@ -105,11 +105,12 @@ def _judge(task: Task, scans: Scans) -> None:
         each = measure_patients(scans.name, maps / "each", scans.labels, task.replicates)
         sequences, rows = each.sequences, each.replicates
         if scans.fused:
-            seconds["predict fused"] = _predict(task, scans, maps, "fused")
+            _predict(task, scans, maps, "fused")
             fused = measure_patients(scans.name, maps / "fused", scans.labels, task.replicates)
             sequences, rows = sequences | fused.sequences, rows | fused.replicates
         measure_rules(scans, task.out, maps / "scans", maps / "each")
         result["sequences"] = sequences
+        path.unlink(missing_ok=True)  # no JSON may vouch for rows that it was not written with
         write_tensors(path.with_suffix(".safetensors"), rows)
     write_json(path, {**result, "seconds": seconds, "made_from": made_from})
     if not task.keep_maps:
@@ -123,12 +124,15 @@ def _model(run: Run) -> Path:
     return folder
 
 
-def _predict(task: Task, scans: Scans, maps: Path, kind: str) -> float:
+def _predict(task: Task, scans: Scans, maps: Path, kind: str) -> dict[str, float]:
+    """Judge scans; how many, and the seconds that took where it was not interrupted before."""
     from anatomad.cli import predict
 
+    resumed = (maps / kind).exists()
     scans.link(maps / "scans")
     argv = ["-i", str(maps / "scans"), "-o", str(maps / kind), "-m", str(_model(task.run)), "--device", task.device]
-    return _do(task, predict.main, [*argv, "--each"] if kind == "each" else argv)
+    seconds = _do(task, predict.main, [*argv, "--each"] if kind == "each" else argv)
+    return {"scans": scans.files} | ({} if resumed else {"predict": seconds})
 
 
 def _do(task: Task, command: Command, argv: list[str]) -> float:
