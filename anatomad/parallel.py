@@ -28,9 +28,13 @@ _THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", 
 
 def default_workers(bytes_per_worker: int = BYTES_PER_WORKER) -> int:
     """Workers that the cores and the free memory of this machine allow; at least one."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     free = free_memory()
-    return max(1, cores if free is None else min(cores, free // bytes_per_worker))
+    return max(1, cores() if free is None else min(cores(), free // bytes_per_worker))
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def free_memory() -> int | None:
@@ -51,8 +55,9 @@ def run_jobs(
     workers: int,
     label: str,
     deadline_s: float = 3600.0,
+    threads: int = 1,
 ) -> tuple[dict[str, T], dict[str, Exception]]:
-    """Call ``function(*jobs[name])`` for every job in spawned worker processes of one thread each.
+    """Call ``function(*jobs[name])`` for every job in spawned worker processes.
 
     When a worker dies (as when memory runs out), the jobs that were running are tried again, each alone, at most
     twice. An exception of a job is kept and the other jobs go on.
@@ -63,12 +68,13 @@ def run_jobs(
         workers: processes at a time.
         label: shown beside the progress.
         deadline_s: a job that runs longer is killed and reported, seconds.
+        threads: of each worker.
 
     Returns:
         Results and failures by name, both in the order of ``jobs``; together they hold every job.
     """
     with Progress(len(jobs), label) as progress:
-        run = _Run(function, jobs, deadline_s, progress)
+        run = _Run(function, jobs, deadline_s, threads, progress)
         waiting = deque(jobs)
         suspects: list[str] = []
         while waiting:
@@ -82,9 +88,15 @@ class _Run(Generic[T]):
     """State of one `run_jobs`."""
 
     def __init__(
-        self, function: Callable[..., T], jobs: Mapping[str, Sequence[Any]], deadline_s: float, progress: Progress
+        self,
+        function: Callable[..., T],
+        jobs: Mapping[str, Sequence[Any]],
+        deadline_s: float,
+        threads: int,
+        progress: Progress,
     ) -> None:
-        self.function, self.jobs, self.deadline_s, self.progress = function, jobs, deadline_s, progress
+        self.function, self.jobs, self.deadline_s, self.threads = function, jobs, deadline_s, threads
+        self.progress = progress
         self.results: dict[str, T] = {}
         self.failures: dict[str, Exception] = {}
 
@@ -107,7 +119,8 @@ class _Run(Generic[T]):
         """Run what is waiting in one pool; when a worker dies, return the jobs that were running."""
         bystanders = set(multiprocessing.active_children())
         running: dict[Future[T], tuple[str, float]] = {}
-        executor = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_start_worker)
+        context = multiprocessing.get_context("spawn")
+        executor = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(self.threads,))
         try:
             while waiting or running:
                 # No more than one job per worker is handed over, so that a death leaves few suspects.
@@ -167,9 +180,9 @@ def _call(function: Callable[..., T], name: str, args: Sequence[Any]) -> T:
         raise AnatomadError(f"{name}: {type(error).__name__}: {error}") from error
 
 
-def _start_worker() -> None:
+def _start_worker(threads: int) -> None:
     for name in _THREAD_LIMITS:
-        os.environ[name] = "1"
+        os.environ[name] = str(threads)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides.
     threading.Thread(target=_die_with_parent, daemon=True).start()
 

@@ -22,6 +22,7 @@ STANDS_ON = {
     "train": {"io", "kernels", "planner", "preprocess", "synth", "models", "predict"},
     "predict": {"io", "kernels", "planner", "preprocess", "synth", "models"},
     "evaluate": {"io", "planner"},
+    "benchmark": {"io", "kernels", "planner", "evaluate", "demo"},
     "baselines": {"kernels", "planner", "preprocess", "synth", "models", "train", "predict"},
     "demo": {"io", "kernels", "planner", "preprocess", "synth", "models", "train", "predict", "evaluate"},
 }

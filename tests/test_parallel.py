@@ -107,8 +107,9 @@ def test_interrupt_leaves_no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not multiprocessing.active_children()
 
 
-def test_workers_use_one_thread() -> None:
+def test_workers_use_the_threads_they_are_given() -> None:
     assert run_jobs(threads, {"a": ()}, 1, "test")[0] == {"a": "1"}
+    assert run_jobs(threads, {"a": ()}, 1, "test", threads=3)[0] == {"a": "3"}
 
 
 def test_default_workers(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ COMMANDS = {
     "anatomad_train": "train one fold of a planned data set",
     "anatomad_predict": "write pseudo-healthy images and calibrated anomaly maps of scans",
     "anatomad_evaluate": "measure anomaly maps against lesion labels",
+    "anatomad_benchmark": "compare methods over data sets, sequences and seeds in one resumable run",
     "anatomad_demo": "all of the above on a small generated data set",
 }
 

@@ -96,7 +96,7 @@ def threshold_intensity(images: Path, predictions: Path, references: Path) -> di
 
 def _measured(images: Path, prediction: Prediction) -> Iterator[tuple[Rule, SortedScores]]:
     image = read_image(images / prediction.path.name.replace("_anomaly", "", 1))
-    brain = read_labels(prediction.sibling("anatomy")).data > 0
+    brain = read_labels(prediction.brain or prediction.sibling("anatomy")).data > 0
     lesion = np.zeros_like(brain) if prediction.label is None else read_labels(prediction.label).data > 0
     box = ndimage.find_objects((brain | lesion).astype(np.uint8))[0]
     brain, lesion = brain[box], lesion[box]

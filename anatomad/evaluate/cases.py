@@ -93,12 +93,25 @@ def find(predictions: Path, references: Path, healthy: Path | None = None) -> Fo
     )
 
 
-def load(prediction: Prediction) -> Volume:
-    """Read one prediction with its label and measure it.
+@dataclass(frozen=True, eq=False)
+class Maps:
+    """The arrays (x, y, z) of one prediction and its label; ``mask`` and ``score`` are None where not predicted."""
+
+    anomaly: NDArray[np.float32]
+    brain: NDArray[np.bool_]
+    lesion: NDArray[np.bool_]
+    mask: NDArray[np.bool_] | None
+    spacing: tuple[float, float, float]
+    voxel_ml: float
+    score: float | None
+
+
+def read_maps(prediction: Prediction) -> Maps:
+    """Read one prediction with its label.
 
     Raises:
         ImageError: a file cannot be read.
-        DataError: map and label lie on different grids, values are not finite, or the sidecar is damaged.
+        DataError: map and label lie on different grids, or the sidecar is damaged.
     """
     anomaly = read_image(prediction.path)
     labels = np.zeros(anomaly.shape, np.int32)
@@ -106,17 +119,34 @@ def load(prediction: Prediction) -> Volume:
         labels = _labels_on(anomaly, prediction.label)
     measured = labels != prediction.ignore
     place, mask = prediction.brain, prediction.sibling("mask")
-    brain = anomaly.data != 0 if place is None else _labels_on(anomaly, place) > 0
-    return measure(
-        prediction.id,
+    return Maps(
         anomaly.data.astype(np.float32, copy=False),
-        brain & measured,
+        (anomaly.data != 0 if place is None else _labels_on(anomaly, place) > 0) & measured,
         (labels > 0) & measured,
-        mask=(_labels_on(anomaly, mask) > 0) & measured if mask.exists() else None,
+        (_labels_on(anomaly, mask) > 0) & measured if mask.exists() else None,
+        spacing=anomaly.spacing,
         voxel_ml=float(abs(np.linalg.det(anomaly.affine[:3, :3]))) / 1000,
-        subject=prediction.subject,
         score=_score(prediction.path.with_name(f"{prediction.id}.json")),
     )
+
+
+def measure_maps(prediction: Prediction, maps: Maps) -> Volume:
+    """Measure one prediction against its label; raises DataError where values are not finite."""
+    return measure(
+        prediction.id,
+        maps.anomaly,
+        maps.brain,
+        maps.lesion,
+        mask=maps.mask,
+        voxel_ml=maps.voxel_ml,
+        subject=prediction.subject,
+        score=maps.score,
+    )
+
+
+def load(prediction: Prediction) -> Volume:
+    """Read one prediction with its label and measure it; raises as `read_maps` and `measure_maps` do."""
+    return measure_maps(prediction, read_maps(prediction))
 
 
 def _with_subjects(predictions: list[Prediction], data_set: Path) -> list[Prediction]:

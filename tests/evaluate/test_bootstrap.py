@@ -87,3 +87,30 @@ def test_subject_auroc() -> None:
     weights, control = np.array([[1, 1], [0, 2]], float), np.array([[1, 1, 1], [0, 3, 0]], float)
     values = bootstrap.subject_auroc_replicates(high, low, weights, control)
     assert values == pytest.approx([3.5 / 6, 1.0])
+
+
+def test_intervals_cover_what_they_claim() -> None:
+    """Of many samples of 40 subjects, about 95 % of the intervals hold the mean that they were drawn from."""
+    rng = np.random.default_rng(7)
+    covered = []
+    for _ in range(400):
+        values = rng.normal(0.5, 0.2, 40)
+        weights = bootstrap.draw_subjects([f"s{k:02d}" for k in range(40)], 400, rng)
+        bounds = bootstrap.interval(bootstrap.mean_replicates(list(values), weights))
+        assert bounds is not None
+        covered.append(bounds[0] <= 0.5 <= bounds[1])
+    assert 0.90 < np.mean(covered) < 0.98
+
+
+def test_intervals_move_with_the_values_and_narrow_with_subjects() -> None:
+    rng = np.random.default_rng(8)
+    values = rng.random(64)
+    widths = []
+    for count in (8, 16, 64):
+        weights = bootstrap.draw_subjects([f"s{k:02d}" for k in range(count)], 2000, rng)
+        low, high = bootstrap.interval(bootstrap.mean_replicates(list(values[:count]), weights)) or (0.0, 0.0)
+        moved = bootstrap.interval(bootstrap.mean_replicates(list(values[:count] + 1), weights))
+        assert moved == pytest.approx((low + 1, high + 1))
+        assert low < values[:count].mean() < high
+        widths.append(high - low)
+    assert widths == sorted(widths, reverse=True)
