@@ -30,6 +30,10 @@ class Difference:
     def anatomy(self) -> None:
         """Peers tell no tissues apart."""
 
+    @property
+    def disagreement(self) -> None:
+        """No tissues, no disagreement between them."""
+
     def residual(self, kind: str) -> Tensor:
         """How far each voxel is from healthy, signed or not; 0 outside the brain."""
         return self.residuals[kind]

@@ -44,7 +44,7 @@ class Calibration(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     score: Score
     levels: tuple[float, ...]
     probabilities: tuple[float, ...]

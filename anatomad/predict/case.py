@@ -123,7 +123,7 @@ def _view(image: Image, number: int, brain: BrainMask, model: Model) -> View:
 def _phi(view: View, model: Model) -> NDArray[np.float32] | None:
     """Pseudo-healthy image, where there is one, in the scan's own intensities; 0 outside the brain."""
     low, high = view.scan.window
-    working = view.parts.phi(model.calibration.score.recoupling)
+    working = view.parts.phi(model.calibration.score.residual.kind)
     if working is None:
         return None
     native = view.scan.grid.to_native(working.cpu().numpy() * (high - low) + low, order=1, fill=low)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
@@ -14,10 +15,13 @@ from torch import Tensor
 from anatomad.planner.plan import Plan
 from anatomad.predict.field import Field, field_at, measure_field, position_in_brain
 from anatomad.predict.reader import Parts
-from anatomad.predict.score import Kind, Score, inner, reading
+from anatomad.predict.score import DISAGREEMENT, Evidence, Kind, Score, inner, level, own_level, reading
 from anatomad.predict.trials import Kind as TrialKind
 from anatomad.predict.trials import Trial
 
+_SHARES = (0.25, 0.5, 1.0)  # of the disagreement that may be added
+
+Magnitudes = NDArray[np.float32]
 Term = tuple[Kind, bool]  # a reading, and whether over its field
 
 
@@ -25,41 +29,57 @@ class Candidate(BaseModel):
     """A score that was tried, and its average precision on painted lesions."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    recoupling: str
+    residual: str
     smoothing_mm: tuple[float, ...]
     with_fields: bool
+    share: float
     synthetic_ap: float
 
 
 @dataclass(frozen=True)
 class Readings:
-    """What every score is made of, in one trial: readings by kind, over their fields too, in the scored brain."""
+    """What every score is made of, in one trial: readings by kind, in the scored brain."""
 
     trial: TrialKind
     lesion: NDArray[np.bool_]
     position: Tensor
-    readings: dict[Term, NDArray[np.float32]]
+    readings: dict[Kind, Magnitudes]
 
-    def over(self, fields: Mapping[Kind, Field]) -> None:
-        """Add the readings over their fields."""
-        for kind, field in fields.items():
-            usual = field_at(field, self.position).cpu().numpy()
-            self.readings[kind, True] = self.readings[kind, False] / usual
+    def over(self, kind: Kind, field: Field | None) -> Magnitudes:
+        """A reading over its field; as it is where there is none."""
+        values = self.readings[kind]
+        return values if field is None else values / field_at(field, self.position).cpu().numpy()
+
+
+@dataclass(frozen=True)
+class Ruler:
+    """How one reading is measured: its field, the level that is usual, and its unit."""
+
+    field: Field | None
+    usual: float | None
+    unit: float
+
+    def measured(self, values: Magnitudes) -> Magnitudes:
+        """Magnitudes over their field, in units of healthy scans."""
+        if self.usual is None:
+            return values / np.float32(self.unit)
+        return values / np.float32(self.unit * level(torch.from_numpy(values), self.usual))
 
 
 def read_trial(trial: Trial, parts: Parts, plan: Plan) -> Readings:
     """Read a trial that was taken apart, in every kind, within the scored brain."""
     rim = plan.rim()
     inside = inner(parts.mask, rim)
-    kinds = product(parts.kinds, plan.smoothing_mm)
-    readings: dict[Term, NDArray[np.float32]] = {
-        (kind, False): reading(parts, kind, plan.spacing_mm, rim)[inside].cpu().numpy() for kind in kinds
+    names = (*parts.kinds, *(() if parts.disagreement is None else (DISAGREEMENT,)))
+    readings: dict[Kind, Magnitudes] = {
+        kind: reading(parts, kind, plan.spacing_mm, rim)[inside].cpu().numpy()
+        for kind in product(names, plan.smoothing_mm)
     }
     return Readings(trial.kind, trial.lesion[inside].cpu().numpy(), position_in_brain(parts.mask)[:, inside], readings)
 
 
 def choose_score(read: Sequence[Readings], plan: Plan) -> tuple[Score, tuple[Candidate, ...]]:
-    """Try every residual with each smoothing width and with all of them, over fields or not.
+    """Try every residual with each smoothing width and with all of them, over fields or not; then add disagreement.
 
     Args:
         read: Healthy trials, at least one of them real, and trials with painted lesions.
@@ -68,60 +88,100 @@ def choose_score(read: Sequence[Readings], plan: Plan) -> tuple[Score, tuple[Can
     Returns:
         The score that finds painted lesions best, and all that were tried.
     """
-    fields = _fields([*_of("real", read), *_of("unseen contrast", read)])
-    real, lesioned = _of("real", read), _of("lesions", read)
-    for each in (*real, *lesioned):
-        each.over(fields)
-    units = {term: _unit([r.readings[term] for r in real]) for term in real[0].readings}
-    tried = [(score, _try(score, terms, lesioned)) for score, terms in _scores(fields, units, plan)]
-    best = max(tried, key=lambda pair: pair[1].synthetic_ap)[0]
-    return best, tuple(candidate for _, candidate in tried)
+    healthy, lesioned = [r for r in read if r.trial != "lesions"], [r for r in read if r.trial == "lesions"]
+    rulers = _rulers(healthy)
+    residuals = [_evidence(name, bank, over, rulers) for name, bank, over in _banks(healthy[0], plan)]
+    tried = _try([Score(residual=residual) for residual in residuals], lesioned, rulers)
+    tried += _try(_with_disagreement(_best(tried).residual, plan, rulers), lesioned, rulers)
+    return _best(tried), tuple(candidate for _, candidate in tried)
 
 
-def _scores(
-    fields: Mapping[Kind, Field], units: Mapping[Term, float], plan: Plan
-) -> Iterator[tuple[Score, list[Term]]]:
-    banks = [plan.smoothing_mm, *((width,) for width in plan.smoothing_mm)]
-    recouplings = dict.fromkeys(recoupling for recoupling, _ in fields)
-    for recoupling, bank, over in product(recouplings, dict.fromkeys(banks), (False, True)):
-        terms: list[Term] = [((recoupling, width), over) for width in bank]
-        score = Score(
-            recoupling=recoupling,
-            smoothing_mm=bank,
-            fields=tuple(fields[kind] for kind, _ in terms) if over else (),
-            units=tuple(units[term] for term in terms),
-        )
-        yield score, terms
+def _with_disagreement(residual: Evidence, plan: Plan, rulers: Mapping[Term, Ruler]) -> list[Score]:
+    """Shares of the disagreement of tissues added to a residual; none where the method tells no tissues apart."""
+    if ((DISAGREEMENT, plan.smoothing_mm[0]), True) not in rulers:
+        return []
+    disagreement = _evidence(DISAGREEMENT, plan.smoothing_mm, True, rulers)
+    return [Score(residual=residual, disagreement=disagreement, share=share) for share in _SHARES]
 
 
-def _of(kind: TrialKind, read: Sequence[Readings]) -> list[Readings]:
-    return [readings for readings in read if readings.trial == kind]
+def _banks(read: Readings, plan: Plan) -> product[tuple[str, tuple[float, ...], bool]]:
+    """Every residual, with all widths and with each, over fields or not."""
+    names = dict.fromkeys(name for name, _ in read.readings if name != DISAGREEMENT)
+    return product(names, dict.fromkeys([plan.smoothing_mm, *((w,) for w in plan.smoothing_mm)]), (False, True))
 
 
-def _fields(healthy: Sequence[Readings]) -> dict[Kind, Field]:
+def _rulers(healthy: Sequence[Readings]) -> dict[Term, Ruler]:
     places = [r.position for r in healthy]
-    return {k: measure_field([r.readings[k, False] for r in healthy], places) for k, _ in healthy[0].readings}
+    fields = {kind: measure_field([r.readings[kind] for r in healthy], places) for kind in healthy[0].readings}
+    real = [r for r in healthy if r.trial == "real"]
+    return {
+        (kind, over): _ruler(kind, field if over else None, real)
+        for kind, field in fields.items()
+        for over in (False, True)
+    }
 
 
-def _unit(readings: Sequence[NDArray[np.float32]]) -> float:
-    return max(1e-3, float(np.quantile(np.concatenate(readings), 0.99)))
+def _ruler(kind: Kind, field: Field | None, real: Sequence[Readings]) -> Ruler:
+    values = [r.over(kind, field) for r in real]
+    # How far tissues disagree is in nats, whatever the sequence; a residual is in units that a sequence may stretch.
+    usual = None if kind[0] == DISAGREEMENT else float(np.median([own_level(torch.from_numpy(v)) for v in values]))
+    plain = Ruler(field, usual, 1.0)
+    unit = float(np.quantile(np.concatenate([plain.measured(v) for v in values]), 0.99))
+    return Ruler(field, usual, max(1e-3, unit))
 
 
-def _try(score: Score, terms: Sequence[Term], lesioned: Sequence[Readings]) -> Candidate:
-    """Mean over trials, so that a large lesion counts no more than a small one."""
-    found = []
-    for each in lesioned:
-        values = [each.readings[term] / unit for term, unit in zip(terms, score.units, strict=True)]
-        found.append(average_precision(np.max(values, axis=0), each.lesion))
-    return Candidate(
-        recoupling=score.recoupling,
-        smoothing_mm=score.smoothing_mm,
-        with_fields=bool(score.fields),
-        synthetic_ap=float(np.mean(found)) if found else 0.0,
+def _evidence(name: str, bank: tuple[float, ...], over: bool, rulers: Mapping[Term, Ruler]) -> Evidence:
+    used = [rulers[(name, width), over] for width in bank]
+    return Evidence(
+        kind=name,
+        smoothing_mm=bank,
+        fields=tuple(r.field for r in used if r.field is not None),
+        usual=tuple(r.usual for r in used if r.usual is not None),
+        units=tuple(r.unit for r in used),
     )
 
 
-def average_precision(scores: NDArray[np.float32], lesion: NDArray[np.bool_]) -> float:
+def _best(tried: Sequence[tuple[Score, Candidate]]) -> Score:
+    return max(tried, key=lambda pair: pair[1].synthetic_ap)[0]
+
+
+def _try(
+    scores: Sequence[Score], lesioned: Sequence[Readings], rulers: Mapping[Term, Ruler]
+) -> list[tuple[Score, Candidate]]:
+    """Mean over trials, so that a large lesion counts no more than a small one."""
+    terms = {term for score in scores for term in (*_terms(score.residual), *_terms(score.disagreement))}
+    found: list[list[float]] = [[] for _ in scores]
+    for each in lesioned:
+        values = {term: rulers[term].measured(each.over(term[0], rulers[term].field)) for term in terms}
+        for precisions, score in zip(found, scores, strict=True):
+            precisions.append(average_precision(_score(score, values), each.lesion))
+    return [(score, _candidate(score, precisions)) for score, precisions in zip(scores, found, strict=True)]
+
+
+def _terms(evidence: Evidence | None) -> list[Term]:
+    if evidence is None:
+        return []
+    return [((evidence.kind, width), bool(evidence.fields)) for width in evidence.smoothing_mm]
+
+
+def _score(score: Score, values: Mapping[Term, Magnitudes]) -> Magnitudes:
+    residual: Magnitudes = np.max([values[term] for term in _terms(score.residual)], axis=0)
+    if score.disagreement is None:
+        return residual
+    return residual + np.float32(score.share) * np.max([values[term] for term in _terms(score.disagreement)], axis=0)
+
+
+def _candidate(score: Score, precisions: Sequence[float]) -> Candidate:
+    return Candidate(
+        residual=score.residual.kind,
+        smoothing_mm=score.residual.smoothing_mm,
+        with_fields=bool(score.residual.fields),
+        share=score.share,
+        synthetic_ap=float(np.mean(precisions)) if precisions else 0.0,
+    )
+
+
+def average_precision(scores: Magnitudes, lesion: NDArray[np.bool_]) -> float:
     """Average precision of voxel scores against painted lesions; ties count in their given order."""
     ordered = lesion[np.argsort(-scores, kind="stable")]
     precision = np.cumsum(ordered) / np.arange(1, len(ordered) + 1)

@@ -15,6 +15,8 @@ from anatomad.models.device import autocast
 
 RECOUPLINGS = ("closed form", "learned")
 
+_LEAST_PROBABILITY = 0.01  # of a tissue: how sure a network is beyond this is its habit rather than evidence
+
 
 @dataclass(frozen=True)
 class Decomposition:
@@ -38,6 +40,12 @@ class Decomposition:
     def kinds(self) -> tuple[str, ...]:
         """Ways of recoupling: each has its residual."""
         return tuple(self.recoupled)
+
+    @property
+    def disagreement(self) -> Tensor:
+        """Kullback-Leibler divergence of the tissues seen from those restored [x, y, z], nats; 0 outside the brain."""
+        seen, restored = (p.clamp(min=_LEAST_PROBABILITY).log() for p in (self.anatomy, self.restored))
+        return torch.where(self.mask, (self.anatomy * (seen - restored)).sum(0), 0.0)
 
     def phi(self, recoupling: str) -> Tensor:
         """Pseudo-healthy image [x, y, z]; 0 outside the brain."""

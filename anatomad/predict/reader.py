@@ -28,6 +28,10 @@ class Parts(Protocol):
     def anatomy(self) -> Tensor | None:
         """Tissue probabilities [tissue, x, y, z] seen in the scan, without background, where the method has them."""
 
+    @property
+    def disagreement(self) -> Tensor | None:
+        """How far the tissues seen lie from those restored [x, y, z], at least 0, where the method has them."""
+
     def residual(self, kind: str) -> Tensor:
         """How far each voxel is from healthy, signed or not; 0 outside the brain."""
 

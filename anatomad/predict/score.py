@@ -1,4 +1,4 @@
-"""The anomaly score: how far a voxel and its surroundings lie from the pseudo-healthy image."""
+"""The anomaly score: how far a voxel and its surroundings lie from health, in brightness and in tissue."""
 
 from __future__ import annotations
 
@@ -14,52 +14,105 @@ from anatomad.predict.field import Field, field_at, position_in_brain
 from anatomad.predict.reader import Parts
 from anatomad.synth.draws import gaussian_blur
 
+DISAGREEMENT = "anatomy"  # the kind of evidence that is no residual: the tissues seen against the tissues restored
+
 _FWHM = 2.3548
+_LEVEL = 0.7  # a lesion of a tenth of the brain moves this quantile of magnitudes by little
+_LEAST_LEVEL = 0.1  # of the usual one: a scan that equals its restoration is not blown up to look like the others
 
 Kind = tuple[str, float]
 
 
-class Score(BaseModel):
-    """Which residual is read, at which widths, and what one unit of it is.
+class Evidence(BaseModel):
+    """One volume of evidence, read at several widths, and what one unit of it is.
 
     Attributes:
-        recoupling: Which of the method's residuals is read; of our own method, whose pseudo-healthy image the scan is
-            compared with.
+        kind: Name of a residual of the method, or ``DISAGREEMENT``.
         smoothing_mm: Gaussian FWHMs; the signed residual is smoothed, so that misplaced borders, bright on one side
             and dark on the other, cancel while lesions, which keep their sign, stay.
-        fields: For each width, how large its residual usually is where in a healthy brain
+        fields: For each width, how large its magnitude usually is where in a healthy brain
             (:func:`anatomad.predict.field.measure_field`); none: the same everywhere.
-        units: 99th percentile of each smoothed residual, over its field, in healthy brains. In these units the score
-            is the largest of them: a voxel is as anomalous as at the scale that suits its lesion best (a bank of
-            matched filters; Lindeberg, Int J Comput Vis 1998).
+        usual: For each width, the level (:func:`level`) that healthy scans usually have. A scan's magnitudes are read
+            over its own level, so that a sequence which restores less well is not anomalous as a whole; none: as they
+            are.
+        units: 99th percentile of each in healthy brains. In these units the evidence is the largest of them: a voxel
+            is as anomalous as at the scale that suits its lesion best (a bank of matched filters; Lindeberg, Int J
+            Comput Vis 1998).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    recoupling: str
+    kind: str
     smoothing_mm: tuple[float, ...]
     fields: tuple[Field, ...] = ()
+    usual: tuple[float, ...] = ()
     units: tuple[float, ...]
 
     def of(self, parts: Parts, spacing_mm: tuple[float, float, float], rim: Shape) -> Tensor:
-        """Score [x, y, z], at least 0; 0 outside the brain and in its rim; see :func:`reading`."""
-        readings = [reading(parts, (self.recoupling, width), spacing_mm, rim) for width in self.smoothing_mm]
+        """Evidence [x, y, z], at least 0; 0 outside the brain and in its rim; see :func:`reading`."""
+        readings = [reading(parts, (self.kind, width), spacing_mm, rim) for width in self.smoothing_mm]
         if self.fields:
             place = position_in_brain(parts.mask)
             readings = [r / field_at(field, place) for r, field in zip(readings, self.fields, strict=True)]
+        if self.usual:
+            inside = inner(parts.mask, rim)
+            readings = [r / level(r[inside], usual) for r, usual in zip(readings, self.usual, strict=True)]
         return torch.stack([r / unit for r, unit in zip(readings, self.units, strict=True)]).amax(0)
 
 
+class Score(BaseModel):
+    """What the score of a voxel is: the residual, and a share of how far the tissues seen and restored disagree.
+
+    Attributes:
+        residual: The residual that is read; of our own method, its kind names the pseudo-healthy image that the scan is
+            compared with.
+        disagreement: How far the tissues seen lie from those restored, where that helps.
+        share: So much of the disagreement is added.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    residual: Evidence
+    disagreement: Evidence | None = None
+    share: float = 0.0
+
+    def of(self, parts: Parts, spacing_mm: tuple[float, float, float], rim: Shape) -> Tensor:
+        """Score [x, y, z], at least 0; 0 outside the brain and in its rim."""
+        found = self.residual.of(parts, spacing_mm, rim)
+        if self.disagreement is None:
+            return found
+        return found + self.share * self.disagreement.of(parts, spacing_mm, rim)
+
+
 def reading(parts: Parts, kind: Kind, spacing_mm: tuple[float, float, float], rim: Shape) -> Tensor:
-    """Magnitude of the smoothed residual [x, y, z]; 0 outside the brain and in its rim.
+    """Magnitude of smoothed evidence [x, y, z]; 0 outside the brain and in its rim.
 
     Args:
         parts: A scan taken apart.
-        kind: Recoupling, and Gaussian FWHM in mm.
+        kind: Name of the evidence, and Gaussian FWHM in mm.
         spacing_mm: Of the working grid.
         rim: Thickness of the brain's rim along each axis, voxels.
+
+    Raises:
+        ValueError: the disagreement of a method that tells no tissues apart.
     """
-    recoupling, width = kind
-    return smoothed(parts.residual(recoupling), parts.mask, width, spacing_mm).abs() * inner(parts.mask, rim)
+    name, width = kind
+    volume = parts.disagreement if name == DISAGREEMENT else parts.residual(name)
+    if volume is None:
+        raise ValueError("this method tells no tissues apart, so that none can disagree")
+    return smoothed(volume, parts.mask, width, spacing_mm).abs() * inner(parts.mask, rim)
+
+
+def level(magnitudes: Tensor, usual: float) -> float:
+    """How large a scan's magnitudes [voxel] are in most of its brain, relative to ``usual`` in healthy scans.
+
+    Not less than a tenth of what is usual; 1 where there usually is nothing (a method that clips most voxels to 0).
+    """
+    return max(_LEAST_LEVEL, own_level(magnitudes) / usual) if usual > 0 else 1.0
+
+
+def own_level(magnitudes: Tensor) -> float:
+    """70th percentile of magnitudes [voxel]; 0 of none."""
+    count = magnitudes.numel()
+    return float(magnitudes.kthvalue(max(1, round(_LEVEL * count))).values) if count else 0.0
 
 
 def inner(mask: Tensor, rim: Shape) -> Tensor:

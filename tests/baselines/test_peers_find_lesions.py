@@ -66,10 +66,12 @@ def train(method: Method, cases: list[StoredCase]) -> tuple[torch.nn.Module, dic
 def precision_in(method: Method, networks: torch.nn.Module, patch: Patch, lesions: Tensor) -> dict[str, float]:
     """Average precision of each of the method's residuals in a scan with ``lesions`` [x, y, z], and that of a coin."""
     image, mask = patch.image[0, 0] * patch.mask[0, 0], patch.mask[0, 0]
-    parts, inside = method.read(networks, image, mask, "float32"), inner(mask)
+    parts, inside = method.read(networks, image, mask, "float32"), inner(mask, plan().rim())
     lesion = lesions[inside].numpy()
     found = {
-        kind: average_precision(reading(parts, (kind, WIDTH_MM), plan().spacing_mm)[inside].numpy(), lesion)
+        kind: average_precision(
+            reading(parts, (kind, WIDTH_MM), plan().spacing_mm, plan().rim())[inside].numpy(), lesion
+        )
         for kind in parts.kinds
     }
     return found | {"chance": float(lesion.mean())}

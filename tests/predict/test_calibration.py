@@ -9,7 +9,9 @@ from sklearn.metrics import average_precision_score
 from anatomad.models.dal import DisentangledAnatomy
 from anatomad.predict.calibration import Calibration, calibrate_fold, subject_score
 from anatomad.predict.choice import average_precision
-from anatomad.predict.decompose import RECOUPLINGS
+from anatomad.predict.decompose import RECOUPLINGS, decompose
+from anatomad.predict.score import inner
+from anatomad.predict.trials import lesion_trials
 from anatomad.preprocess.store import load_case
 from tests.predict.world import calibration_of, small_plan
 from tests.train.fold import write_case
@@ -92,12 +94,30 @@ def test_a_fold(tmp_path: Path) -> None:
     assert first == again
     assert Calibration.model_validate_json(first.model_dump_json()) == first
     banks = [(0.0,), (0.0, 10.0), (10.0,)]
-    tried = {(c.recoupling, c.smoothing_mm, c.with_fields) for c in first.candidates}
+    alone = [c for c in first.candidates if c.share == 0]
+    tried = {(c.residual, c.smoothing_mm, c.with_fields) for c in alone}
     assert tried == set(product(RECOUPLINGS, banks, (False, True)))
+    best = max(alone, key=lambda c: c.synthetic_ap)
+    residual = first.score.residual
+    assert (residual.kind, residual.smoothing_mm) == (best.residual, best.smoothing_mm)
+    assert len(residual.fields) == len(best.smoothing_mm) * best.with_fields
+    assert len(residual.usual) == len(residual.units) == len(best.smoothing_mm)
+    shared = [c for c in first.candidates if c.share > 0]
+    assert [c.share for c in shared] == [0.25, 0.5, 1.0]
+    assert {(c.residual, c.smoothing_mm, c.with_fields) for c in shared} == {
+        (best.residual, best.smoothing_mm, best.with_fields)
+    }
     best = max(first.candidates, key=lambda c: c.synthetic_ap)
-    assert (first.score.recoupling, first.score.smoothing_mm) == (best.recoupling, best.smoothing_mm)
-    assert len(first.score.fields) == len(best.smoothing_mm) * best.with_fields
+    assert first.score.share == best.share
+    assert (first.score.disagreement is None) == (best.share == 0)
     assert 0 < best.synthetic_ap <= 1
+    found = [
+        average_precision(found[inside].numpy(), trial.lesion[inside].numpy())
+        for trial in lesion_trials(plan, cases, torch.device("cpu"))
+        for parts in [decompose(model, trial.image, trial.mask, plan.precision)]
+        for found, inside in [(first.score.of(parts, plan.spacing_mm, plan.rim()), inner(parts.mask, plan.rim()))]
+    ]
+    assert np.mean(found) == pytest.approx(best.synthetic_ap, abs=1e-6)  # what was chosen is what will be used
     assert len(first.subjects) == 2
     assert list(first.subjects) == sorted(first.subjects)
     assert first.healthy_share["real"] == pytest.approx(0.01, abs=0.004)

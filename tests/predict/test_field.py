@@ -2,7 +2,7 @@ import numpy as np
 import torch
 
 from anatomad.predict.field import CELLS, field_at, measure_field, position_in_brain
-from anatomad.predict.score import Score
+from anatomad.predict.score import Evidence
 from tests.predict.world import decomposition
 
 SHAPE = (40, 44, 40)
@@ -64,7 +64,7 @@ def test_a_score_is_read_over_its_field() -> None:
     residual = uneven(7)
     parts = decomposition(residual, MASK)
     field = fitted(*(uneven(k) for k in range(12)))
-    plain = Score(recoupling="learned", smoothing_mm=(0.0,), units=(2.0,))
+    plain = Evidence(kind="learned", smoothing_mm=(0.0,), units=(2.0,))
     over = plain.model_copy(update={"fields": (field,)})
     expected = plain.of(parts, SPACING, RIM) / field_at(field, position_in_brain(MASK))
     torch.testing.assert_close(over.of(parts, SPACING, RIM), expected)

@@ -1,10 +1,12 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 from scipy import ndimage
 
-from anatomad.predict.score import Score, inner, smoothed
+from anatomad.baselines.difference import Difference
+from anatomad.predict.score import DISAGREEMENT, Evidence, Score, inner, own_level, reading, smoothed
 from tests.predict.world import decomposition
 
 SPACING = (2.0, 2.0, 4.0)
@@ -14,7 +16,7 @@ MASK[2:14, 3:13, 2:14] = True
 
 
 def score(*widths: float) -> Score:
-    return Score(recoupling="learned", smoothing_mm=widths, units=tuple(2.0 for _ in widths))
+    return Score(residual=Evidence(kind="learned", smoothing_mm=widths, units=tuple(2.0 for _ in widths)))
 
 
 def test_the_rim_scores_nothing() -> None:
@@ -43,7 +45,7 @@ def test_opposite_signs_cancel_and_lesions_stay() -> None:
 def test_of_several_widths_the_one_that_stands_out_most_counts() -> None:
     residual = torch.randn(MASK.shape, generator=torch.Generator().manual_seed(0))
     parts = decomposition(residual, MASK)
-    both = Score(recoupling="learned", smoothing_mm=(0.0, 6.0), units=(1.0, 4.0)).of(parts, SPACING, RIM)
+    both = Evidence(kind="learned", smoothing_mm=(0.0, 6.0), units=(1.0, 4.0)).of(parts, SPACING, RIM)
     one, other = (score(w).of(parts, SPACING, RIM) * 2 for w in (0.0, 6.0))
     torch.testing.assert_close(both, torch.maximum(one, other / 4))
     assert (one > other / 4).any()
@@ -69,5 +71,49 @@ def test_a_score_reads_its_own_recoupling() -> None:
     brighter = replace(parts.recoupled["learned"], image=torch.full(MASK.shape, 3.0))
     parts.recoupled["learned"] = brighter
     assert float(score(0.0).of(parts, SPACING, RIM).max()) == 1.0
-    closed = Score(recoupling="closed form", smoothing_mm=(0.0,), units=(2.0,))
+    closed = Evidence(kind="closed form", smoothing_mm=(0.0,), units=(2.0,))
     assert float(closed.of(parts, SPACING, RIM).max()) == 0.5
+
+
+def test_a_scan_is_read_over_its_own_level() -> None:
+    noise = torch.randn(MASK.shape, generator=torch.Generator().manual_seed(0))
+    noise[6:8, 6:8, 6:8] = 30.0
+    inside = inner(MASK, RIM)
+    usual = own_level(noise.abs()[inside])
+    assert usual == pytest.approx(float(np.quantile(noise.abs()[inside].numpy(), 0.7)), rel=0.01)
+    plain = Evidence(kind="learned", smoothing_mm=(0.0,), units=(2.0,))
+    levelled = plain.model_copy(update={"usual": (usual,)})
+    health = plain.of(decomposition(noise, MASK), SPACING, RIM)
+    for gain in (0.5, 1.0, 7.0):  # a sequence that restores better or worse
+        torch.testing.assert_close(levelled.of(decomposition(gain * noise, MASK), SPACING, RIM), health)
+    faint = levelled.of(decomposition(0.01 * noise, MASK), SPACING, RIM)  # restored all but exactly
+    torch.testing.assert_close(faint, 0.1 * health)
+    nothing = plain.model_copy(update={"usual": (0.0,)})
+    torch.testing.assert_close(nothing.of(decomposition(noise, MASK), SPACING, RIM), health)
+
+
+def test_tissues_that_disagree_add_their_share() -> None:
+    parts = decomposition(torch.ones(MASK.shape), MASK)
+    seen, restored = torch.zeros(3, *MASK.shape), torch.zeros(3, *MASK.shape)
+    seen[1], restored[1] = 1.0, 1.0
+    seen[:, 6:8], restored[:, 6:8] = (
+        torch.tensor([0.8, 0.2, 0.0])[:, None, None, None],
+        torch.tensor([0.1, 0.3, 0.6])[:, None, None, None],
+    )
+    parts = replace(parts, anatomy=seen * MASK, restored=restored * MASK)
+    expected = 0.8 * np.log(0.8 / 0.1) + 0.2 * np.log(0.2 / 0.3)
+    inside = inner(MASK, RIM)
+    divergence = reading(parts, (DISAGREEMENT, 0.0), SPACING, RIM)
+    assert divergence[7, 8, 8].item() == pytest.approx(expected, rel=1e-5)
+    assert not divergence[~inside].any()
+    assert not divergence[10].any()
+    residual = Evidence(kind="learned", smoothing_mm=(0.0,), units=(2.0,))
+    disagreement = Evidence(kind=DISAGREEMENT, smoothing_mm=(0.0,), units=(0.5,))
+    both = Score(residual=residual, disagreement=disagreement, share=0.25).of(parts, SPACING, RIM)
+    torch.testing.assert_close(both, 0.5 * inside + 0.25 * divergence / 0.5)
+
+
+def test_a_method_without_tissues_cannot_disagree() -> None:
+    parts = Difference(MASK, {"signed": torch.ones(MASK.shape)})
+    with pytest.raises(ValueError, match="tells no tissues apart"):
+        reading(parts, (DISAGREEMENT, 0.0), SPACING, RIM)

@@ -14,7 +14,7 @@ from anatomad.models.dal import DisentangledAnatomy
 from anatomad.planner.plan import Plan
 from anatomad.predict.calibration import Calibration, _calibrated, calibrate_fold
 from anatomad.predict.decompose import Decomposition
-from anatomad.predict.score import Score
+from anatomad.predict.score import Evidence, Score
 from anatomad.predict.trials import Trial
 from anatomad.preprocess.store import load_case
 from anatomad.train.checkpoint import RunState
@@ -65,7 +65,7 @@ def calibration_of(healthy: NDArray[Any]) -> Calibration:
     volume[2:-2, 2:-2, 2:-2] = torch.from_numpy(healthy).float().view(side, side, side)
     mask = torch.zeros_like(volume, dtype=torch.bool)
     mask[1:-1, 1:-1, 1:-1] = True
-    score = Score(recoupling="closed form", smoothing_mm=(0.0,), units=(1.0,))
+    score = Score(residual=Evidence(kind="closed form", smoothing_mm=(0.0,), units=(1.0,)))
     parts = decomposition(volume, mask)
     trials = [(Trial(kind, volume, mask, mask), parts) for kind in ("real", "unseen contrast")]  # type: ignore[arg-type]
     return _calibrated(score, trials, tiny_plan(), ())
