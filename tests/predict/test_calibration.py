@@ -7,6 +7,7 @@ import torch
 from sklearn.metrics import average_precision_score
 
 from anatomad.models.dal import DisentangledAnatomy
+from anatomad.models.device import precision_of
 from anatomad.predict.calibration import Calibration, calibrate_fold, subject_score
 from anatomad.predict.choice import average_precision
 from anatomad.predict.decompose import RECOUPLINGS, decompose
@@ -114,7 +115,7 @@ def test_a_fold(tmp_path: Path) -> None:
     found = [
         average_precision(found[inside].numpy(), trial.lesion[inside].numpy())
         for trial in lesion_trials(plan, cases, torch.device("cpu"))
-        for parts in [decompose(model, trial.image, trial.mask, plan.precision)]
+        for parts in [decompose(model, trial.image, trial.mask, precision_of(torch.device("cpu"), plan.precision))]
         for found, inside in [(first.score.of(parts, plan.spacing_mm, plan.rim()), inner(parts.mask, plan.rim()))]
     ]
     assert np.mean(found) == pytest.approx(best.synthetic_ap, abs=1e-6)  # what was chosen is what will be used
