@@ -31,8 +31,9 @@ class Difference:
         """Peers tell no tissues apart."""
 
     @property
-    def disagreement(self) -> None:
-        """No tissues, no disagreement between them."""
+    def supplements(self) -> tuple[str, ...]:
+        """Peers have no other evidence."""
+        return ()
 
     def residual(self, kind: str) -> Tensor:
         """How far each voxel is from healthy, signed or not; 0 outside the brain."""

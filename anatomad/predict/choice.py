@@ -13,13 +13,14 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from anatomad.planner.plan import Plan
+from anatomad.predict.decompose import TISSUES
 from anatomad.predict.field import Field, field_at, measure_field, position_in_brain
 from anatomad.predict.reader import Parts
-from anatomad.predict.score import DISAGREEMENT, Evidence, Kind, Score, inner, level, own_level, reading
+from anatomad.predict.score import Evidence, Kind, Score, inner, level, own_level, reading
 from anatomad.predict.trials import Kind as TrialKind
 from anatomad.predict.trials import Trial
 
-_SHARES = (0.25, 0.5, 1.0)  # of the disagreement that may be added
+_SHARES = (0.25, 0.5, 1.0)  # of a supplement that may be added
 
 Magnitudes = NDArray[np.float32]
 Term = tuple[Kind, bool]  # a reading, and whether over its field
@@ -32,7 +33,7 @@ class Candidate(BaseModel):
     residual: str
     smoothing_mm: tuple[float, ...]
     with_fields: bool
-    share: float
+    shares: dict[str, float]
     synthetic_ap: float
 
 
@@ -41,6 +42,8 @@ class Readings:
     """What every score is made of, in one trial: readings by kind, in the scored brain."""
 
     trial: TrialKind
+    kinds: tuple[str, ...]
+    supplements: tuple[str, ...]
     lesion: NDArray[np.bool_]
     position: Tensor
     readings: dict[Kind, Magnitudes]
@@ -70,16 +73,17 @@ def read_trial(trial: Trial, parts: Parts, plan: Plan) -> Readings:
     """Read a trial that was taken apart, in every kind, within the scored brain."""
     rim = plan.rim()
     inside = inner(parts.mask, rim)
-    names = (*parts.kinds, *(() if parts.disagreement is None else (DISAGREEMENT,)))
+    kinds = product((*parts.kinds, *parts.supplements), plan.smoothing_mm)
     readings: dict[Kind, Magnitudes] = {
-        kind: reading(parts, kind, plan.spacing_mm, rim)[inside].cpu().numpy()
-        for kind in product(names, plan.smoothing_mm)
+        kind: reading(parts, kind, plan.spacing_mm, rim)[inside].cpu().numpy() for kind in kinds
     }
-    return Readings(trial.kind, trial.lesion[inside].cpu().numpy(), position_in_brain(parts.mask)[:, inside], readings)
+    lesion, position = trial.lesion[inside].cpu().numpy(), position_in_brain(parts.mask)[:, inside]
+    return Readings(trial.kind, parts.kinds, parts.supplements, lesion, position, readings)
 
 
 def choose_score(read: Sequence[Readings], plan: Plan) -> tuple[Score, tuple[Candidate, ...]]:
-    """Try every residual with each smoothing width and with all of them, over fields or not; then add disagreement.
+    """Try every residual with each smoothing width and with all of them, over fields or not; then add supplements,
+    one after the other.
 
     Args:
         read: Healthy trials, at least one of them real, and trials with painted lesions.
@@ -90,24 +94,21 @@ def choose_score(read: Sequence[Readings], plan: Plan) -> tuple[Score, tuple[Can
     """
     healthy, lesioned = [r for r in read if r.trial != "lesions"], [r for r in read if r.trial == "lesions"]
     rulers = _rulers(healthy)
-    residuals = [_evidence(name, bank, over, rulers) for name, bank, over in _banks(healthy[0], plan)]
-    tried = _try([Score(residual=residual) for residual in residuals], lesioned, rulers)
-    tried += _try(_with_disagreement(_best(tried).residual, plan, rulers), lesioned, rulers)
+    tried = _try(_alone(healthy[0].kinds, plan.smoothing_mm, rulers), lesioned, rulers)
+    for name in healthy[0].supplements:
+        best, evidence = _best(tried), _evidence(name, plan.smoothing_mm, True, rulers)
+        tried += _try([_with(best, evidence, share) for share in _SHARES], lesioned, rulers)
     return _best(tried), tuple(candidate for _, candidate in tried)
 
 
-def _with_disagreement(residual: Evidence, plan: Plan, rulers: Mapping[Term, Ruler]) -> list[Score]:
-    """Shares of the disagreement of tissues added to a residual; none where the method tells no tissues apart."""
-    if ((DISAGREEMENT, plan.smoothing_mm[0]), True) not in rulers:
-        return []
-    disagreement = _evidence(DISAGREEMENT, plan.smoothing_mm, True, rulers)
-    return [Score(residual=residual, disagreement=disagreement, share=share) for share in _SHARES]
+def _alone(kinds: Sequence[str], widths: tuple[float, ...], rulers: Mapping[Term, Ruler]) -> list[Score]:
+    banks = dict.fromkeys([widths, *((width,) for width in widths)])
+    each = product(kinds, banks, (False, True))
+    return [Score(residual=_evidence(kind, bank, over, rulers)) for kind, bank, over in each]
 
 
-def _banks(read: Readings, plan: Plan) -> product[tuple[str, tuple[float, ...], bool]]:
-    """Every residual, with all widths and with each, over fields or not."""
-    names = dict.fromkeys(name for name, _ in read.readings if name != DISAGREEMENT)
-    return product(names, dict.fromkeys([plan.smoothing_mm, *((w,) for w in plan.smoothing_mm)]), (False, True))
+def _with(score: Score, evidence: Evidence, share: float) -> Score:
+    return Score(residual=score.residual, supplements=(*score.supplements, evidence), shares=(*score.shares, share))
 
 
 def _rulers(healthy: Sequence[Readings]) -> dict[Term, Ruler]:
@@ -124,7 +125,7 @@ def _rulers(healthy: Sequence[Readings]) -> dict[Term, Ruler]:
 def _ruler(kind: Kind, field: Field | None, real: Sequence[Readings]) -> Ruler:
     values = [r.over(kind, field) for r in real]
     # How far tissues disagree is in nats, whatever the sequence; a residual is in units that a sequence may stretch.
-    usual = None if kind[0] == DISAGREEMENT else float(np.median([own_level(torch.from_numpy(v)) for v in values]))
+    usual = None if kind[0] == TISSUES else float(np.median([own_level(torch.from_numpy(v)) for v in values]))
     plain = Ruler(field, usual, 1.0)
     unit = float(np.quantile(np.concatenate([plain.measured(v) for v in values]), 0.99))
     return Ruler(field, usual, max(1e-3, unit))
@@ -149,7 +150,7 @@ def _try(
     scores: Sequence[Score], lesioned: Sequence[Readings], rulers: Mapping[Term, Ruler]
 ) -> list[tuple[Score, Candidate]]:
     """Mean over trials, so that a large lesion counts no more than a small one."""
-    terms = {term for score in scores for term in (*_terms(score.residual), *_terms(score.disagreement))}
+    terms = {term for score in scores for each in (score.residual, *score.supplements) for term in _terms(each)}
     found: list[list[float]] = [[] for _ in scores]
     for each in lesioned:
         values = {term: rulers[term].measured(each.over(term[0], rulers[term].field)) for term in terms}
@@ -158,17 +159,15 @@ def _try(
     return [(score, _candidate(score, precisions)) for score, precisions in zip(scores, found, strict=True)]
 
 
-def _terms(evidence: Evidence | None) -> list[Term]:
-    if evidence is None:
-        return []
+def _terms(evidence: Evidence) -> list[Term]:
     return [((evidence.kind, width), bool(evidence.fields)) for width in evidence.smoothing_mm]
 
 
 def _score(score: Score, values: Mapping[Term, Magnitudes]) -> Magnitudes:
-    residual: Magnitudes = np.max([values[term] for term in _terms(score.residual)], axis=0)
-    if score.disagreement is None:
-        return residual
-    return residual + np.float32(score.share) * np.max([values[term] for term in _terms(score.disagreement)], axis=0)
+    result: Magnitudes = np.max([values[term] for term in _terms(score.residual)], axis=0)
+    for evidence, share in zip(score.supplements, score.shares, strict=True):
+        result = result + np.float32(share) * np.max([values[term] for term in _terms(evidence)], axis=0)
+    return result
 
 
 def _candidate(score: Score, precisions: Sequence[float]) -> Candidate:
@@ -176,7 +175,7 @@ def _candidate(score: Score, precisions: Sequence[float]) -> Candidate:
         residual=score.residual.kind,
         smoothing_mm=score.residual.smoothing_mm,
         with_fields=bool(score.residual.fields),
-        share=score.share,
+        shares={evidence.kind: share for evidence, share in zip(score.supplements, score.shares, strict=True)},
         synthetic_ap=float(np.mean(precisions)) if precisions else 0.0,
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +14,9 @@ from anatomad.models.dal import DisentangledAnatomy, brain_position, labels_in_b
 from anatomad.models.device import autocast
 
 RECOUPLINGS = ("closed form", "learned")
+TISSUES, CONTEXT = "tissues", "context"
 
+_BLOCK_MM = 18.0  # wider than a plaque, and narrower than what can be restored across
 _LEAST_PROBABILITY = 0.01  # of a tissue: how sure a network is beyond this is its habit rather than evidence
 
 
@@ -28,6 +30,7 @@ class Decomposition:
         anatomy: Tissue probabilities [tissue, x, y, z] seen by the encoder, without background.
         restored: Tissue probabilities [tissue, x, y, z] rebuilt from edges.
         recoupled: Pseudo-healthy image and predicted spread, per way of recoupling.
+        context: The same in closed form where each block of the brain is restored from the edges around it alone.
     """
 
     image: Tensor
@@ -35,30 +38,47 @@ class Decomposition:
     anatomy: Tensor
     restored: Tensor
     recoupled: dict[str, Recoupled]
+    context: Recoupled
 
     @property
     def kinds(self) -> tuple[str, ...]:
         """Ways of recoupling: each has its residual."""
         return tuple(self.recoupled)
 
-    @property
-    def disagreement(self) -> Tensor:
-        """Kullback-Leibler divergence of the tissues seen from those restored [x, y, z], nats; 0 outside the brain."""
-        seen, restored = (p.clamp(min=_LEAST_PROBABILITY).log() for p in (self.anatomy, self.restored))
-        return torch.where(self.mask, (self.anatomy * (seen - restored)).sum(0), 0.0)
-
     def phi(self, recoupling: str) -> Tensor:
         """Pseudo-healthy image [x, y, z]; 0 outside the brain."""
         return self.recoupled[recoupling].image
 
-    def residual(self, recoupling: str) -> Tensor:
-        """Signed difference from the pseudo-healthy image in predicted SDs [x, y, z]; 0 outside the brain."""
-        answer = self.recoupled[recoupling]
+    @property
+    def supplements(self) -> tuple[str, ...]:
+        """Disagreement of tissues, and the residual of what context alone restores."""
+        return (TISSUES, CONTEXT)
+
+    def residual(self, kind: str) -> Tensor:
+        """Evidence [x, y, z]; 0 outside the brain.
+
+        The signed difference from a pseudo-healthy image in predicted SDs: that of a recoupling, or, as ``CONTEXT``,
+        the closed form's of the anatomy that context alone restores; or, as ``TISSUES``, the Kullback-Leibler
+        divergence of the tissues seen from those restored, nats.
+        """
+        if kind == TISSUES:
+            seen, restored = (p.clamp(min=_LEAST_PROBABILITY).log() for p in (self.anatomy, self.restored))
+            return torch.where(self.mask, (self.anatomy * (seen - restored)).sum(0), 0.0)
+        answer = self.context if kind == CONTEXT else self.recoupled[kind]
         return torch.where(self.mask, (self.image - answer.image) / answer.spread, 0.0)
 
 
 def _probabilities(logits: Tensor, mask: Tensor) -> Tensor:
     return F.softmax(logits_in_brain(logits.float(), mask), 1)[0, 1:] * mask[0]
+
+
+def _chequered(shape: Sequence[int], spacing_mm: Sequence[float], device: torch.device) -> Tensor:
+    """Every other block of a volume [x, y, z], bool, as on a chequer-board in space."""
+    blocks = [
+        (torch.arange(n, device=device) * mm / _BLOCK_MM).long().view([-1 if a == axis else 1 for a in range(3)])
+        for axis, (n, mm) in enumerate(zip(shape, spacing_mm, strict=True))
+    ]
+    return sum(blocks, torch.zeros((), dtype=torch.long, device=device)) % 2 == 0
 
 
 def _labelled(probabilities: Tensor, mask: Tensor) -> Tensor:
@@ -76,7 +96,9 @@ def decompose(
     """Take a scan apart and build its pseudo-healthy images.
 
     The anatomies seen in the scan and in its mirror image are averaged, and so are those restored from the edges of
-    that average and of its mirror image: left and right are exchangeable in health.
+    that average and of its mirror image: left and right are exchangeable in health. What has its own contour in the
+    edges may be filled faithfully, so the anatomy is also restored block by block from the edges of the other blocks
+    alone (as in inpainting: Zavrtanik et al., Pattern Recognition 112, 2021, RIAD).
 
     Args:
         networks: Trained networks in evaluation mode.
@@ -100,11 +122,20 @@ def decompose(
         there = network(volume.flip(2), swapped, brain.flip(2)).flip(2)
         return (here + _probabilities(there, brain)) / 2
 
+    def from_context(view: Tensor) -> Tensor:
+        edge, blocks = networks.edges_of(view), _chequered(mask.shape, networks.spacing_mm, mask.device)
+        found = [
+            _probabilities(networks.restore_whole(edge * kept, position, brain), brain) for kept in (blocks, ~blocks)
+        ]
+        return torch.where(blocks, found[1], found[0])
+
     with autocast(image.device, precision):
         anatomy = mirrored(networks.see_whole, scan)
+        beside = from_context(shown(anatomy, brain))
         restored = mirrored(restore, shown(anatomy, brain))
         soft = torch.cat([(~brain).float(), restored[None]], 1)
         drawn = networks.recouple(soft, position, scan, _labelled(restored, brain))[0, 0].float()
     closed = recouple(image, restored, mask)
     learned = regain(image, drawn, restored, mask, closed)
-    return Decomposition(image, mask, anatomy, restored, dict(zip(RECOUPLINGS, (closed, learned), strict=True)))
+    recoupled = dict(zip(RECOUPLINGS, (closed, learned), strict=True))
+    return Decomposition(image, mask, anatomy, restored, recoupled, recouple(image, beside, mask))

@@ -29,11 +29,11 @@ class Parts(Protocol):
         """Tissue probabilities [tissue, x, y, z] seen in the scan, without background, where the method has them."""
 
     @property
-    def disagreement(self) -> Tensor | None:
-        """How far the tissues seen lie from those restored [x, y, z], at least 0, where the method has them."""
+    def supplements(self) -> tuple[str, ...]:
+        """Names of further evidence, which may be added to a residual; none where the method has no other."""
 
     def residual(self, kind: str) -> Tensor:
-        """How far each voxel is from healthy, signed or not; 0 outside the brain."""
+        """How far each voxel is from healthy by that residual or supplement, signed or not; 0 outside the brain."""
 
     def phi(self, kind: str) -> Tensor | None:
         """Pseudo-healthy image of the residual, where there is one."""

@@ -14,8 +14,6 @@ from anatomad.predict.field import Field, field_at, position_in_brain
 from anatomad.predict.reader import Parts
 from anatomad.synth.draws import gaussian_blur
 
-DISAGREEMENT = "anatomy"  # the kind of evidence that is no residual: the tissues seen against the tissues restored
-
 _FWHM = 2.3548
 _LEVEL = 0.7  # a lesion of a tenth of the brain moves this quantile of magnitudes by little
 _LEAST_LEVEL = 0.1  # of the usual one: a scan that equals its restoration is not blown up to look like the others
@@ -27,7 +25,7 @@ class Evidence(BaseModel):
     """One volume of evidence, read at several widths, and what one unit of it is.
 
     Attributes:
-        kind: Name of a residual of the method, or ``DISAGREEMENT``.
+        kind: Name of a residual of the method or of a supplement.
         smoothing_mm: Gaussian FWHMs; the signed residual is smoothed, so that misplaced borders, bright on one side
             and dark on the other, cancel while lesions, which keep their sign, stay.
         fields: For each width, how large its magnitude usually is where in a healthy brain
@@ -60,26 +58,26 @@ class Evidence(BaseModel):
 
 
 class Score(BaseModel):
-    """What the score of a voxel is: the residual, and a share of how far the tissues seen and restored disagree.
+    """What the score of a voxel is: the evidence of a residual, and shares of other evidence.
 
     Attributes:
         residual: The residual that is read; of our own method, its kind names the pseudo-healthy image that the scan is
             compared with.
-        disagreement: How far the tissues seen lie from those restored, where that helps.
-        share: So much of the disagreement is added.
+        supplements: Evidence that is added to it, where that finds more.
+        shares: So much of each is added.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     residual: Evidence
-    disagreement: Evidence | None = None
-    share: float = 0.0
+    supplements: tuple[Evidence, ...] = ()
+    shares: tuple[float, ...] = ()
 
     def of(self, parts: Parts, spacing_mm: tuple[float, float, float], rim: Shape) -> Tensor:
         """Score [x, y, z], at least 0; 0 outside the brain and in its rim."""
         found = self.residual.of(parts, spacing_mm, rim)
-        if self.disagreement is None:
-            return found
-        return found + self.share * self.disagreement.of(parts, spacing_mm, rim)
+        for evidence, share in zip(self.supplements, self.shares, strict=True):
+            found = found + share * evidence.of(parts, spacing_mm, rim)
+        return found
 
 
 def reading(parts: Parts, kind: Kind, spacing_mm: tuple[float, float, float], rim: Shape) -> Tensor:
@@ -90,15 +88,9 @@ def reading(parts: Parts, kind: Kind, spacing_mm: tuple[float, float, float], ri
         kind: Name of the evidence, and Gaussian FWHM in mm.
         spacing_mm: Of the working grid.
         rim: Thickness of the brain's rim along each axis, voxels.
-
-    Raises:
-        ValueError: the disagreement of a method that tells no tissues apart.
     """
     name, width = kind
-    volume = parts.disagreement if name == DISAGREEMENT else parts.residual(name)
-    if volume is None:
-        raise ValueError("this method tells no tissues apart, so that none can disagree")
-    return smoothed(volume, parts.mask, width, spacing_mm).abs() * inner(parts.mask, rim)
+    return smoothed(parts.residual(name), parts.mask, width, spacing_mm).abs() * inner(parts.mask, rim)
 
 
 def level(magnitudes: Tensor, usual: float) -> float:

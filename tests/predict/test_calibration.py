@@ -10,7 +10,7 @@ from anatomad.models.dal import DisentangledAnatomy
 from anatomad.models.device import precision_of
 from anatomad.predict.calibration import Calibration, calibrate_fold, subject_score
 from anatomad.predict.choice import average_precision
-from anatomad.predict.decompose import RECOUPLINGS, decompose
+from anatomad.predict.decompose import CONTEXT, RECOUPLINGS, TISSUES, decompose
 from anatomad.predict.score import inner
 from anatomad.predict.trials import lesion_trials
 from anatomad.preprocess.store import load_case
@@ -95,7 +95,7 @@ def test_a_fold(tmp_path: Path) -> None:
     assert first == again
     assert Calibration.model_validate_json(first.model_dump_json()) == first
     banks = [(0.0,), (0.0, 10.0), (10.0,)]
-    alone = [c for c in first.candidates if c.share == 0]
+    alone = [c for c in first.candidates if not c.shares]
     tried = {(c.residual, c.smoothing_mm, c.with_fields) for c in alone}
     assert tried == set(product(RECOUPLINGS, banks, (False, True)))
     best = max(alone, key=lambda c: c.synthetic_ap)
@@ -103,14 +103,13 @@ def test_a_fold(tmp_path: Path) -> None:
     assert (residual.kind, residual.smoothing_mm) == (best.residual, best.smoothing_mm)
     assert len(residual.fields) == len(best.smoothing_mm) * best.with_fields
     assert len(residual.usual) == len(residual.units) == len(best.smoothing_mm)
-    shared = [c for c in first.candidates if c.share > 0]
-    assert [c.share for c in shared] == [0.25, 0.5, 1.0]
-    assert {(c.residual, c.smoothing_mm, c.with_fields) for c in shared} == {
+    more = [c for c in first.candidates if c.shares]
+    assert {(c.residual, c.smoothing_mm, c.with_fields) for c in more} == {
         (best.residual, best.smoothing_mm, best.with_fields)
     }
+    assert [list(c.shares.items())[-1] for c in more] == list(product((TISSUES, CONTEXT), (0.25, 0.5, 1.0)))
     best = max(first.candidates, key=lambda c: c.synthetic_ap)
-    assert first.score.share == best.share
-    assert (first.score.disagreement is None) == (best.share == 0)
+    assert dict(zip([e.kind for e in first.score.supplements], first.score.shares, strict=True)) == best.shares
     assert 0 < best.synthetic_ap <= 1
     found = [
         average_precision(found[inside].numpy(), trial.lesion[inside].numpy())

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from anatomad.models.closed_form import recouple
 from anatomad.models.dal import DisentangledAnatomy
-from anatomad.predict.decompose import RECOUPLINGS, Decomposition, decompose
+from anatomad.predict.decompose import CONTEXT, RECOUPLINGS, TISSUES, Decomposition, _chequered, decompose
 from anatomad.preprocess.store import load_case
 from tests.train.fold import tiny_plan, write_case
 
@@ -48,6 +48,9 @@ def test_what_comes_out(networks: DisentangledAnatomy, scan: tuple[Tensor, Tenso
     closed = recouple(image, parts.restored, mask)
     torch.testing.assert_close(parts.recoupled["closed form"].image, closed.image)
     assert not torch.equal(parts.recoupled["learned"].image, closed.image)
+    assert parts.residual(TISSUES).abs().max() > 1e-3
+    assert not torch.equal(parts.residual(CONTEXT), parts.residual("closed form"))
+    assert not parts.residual(CONTEXT)[~mask].any()
 
 
 def test_the_mirror_image_has_the_mirrored_answer(networks: DisentangledAnatomy, scan: tuple[Tensor, Tensor]) -> None:
@@ -69,3 +72,29 @@ def test_bfloat16_is_close(networks: DisentangledAnatomy, scan: tuple[Tensor, Te
     exact = decompose(networks, *scan, "float32")
     assert parts.recoupled["closed form"].image.dtype == torch.float32
     assert (parts.anatomy - exact.anatomy).abs().mean() < 0.02
+
+
+def test_context_restores_each_block_without_its_own_edges(
+    networks: DisentangledAnatomy, scan: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Networks that know nothing but a voxel's own edges are left with nothing."""
+
+    def own_edges(edge: Tensor, position: Tensor, mask: Tensor) -> Tensor:
+        own = 5 * edge.sum(1, keepdim=True)
+        return torch.cat([torch.zeros_like(own), own, torch.zeros_like(own), torch.zeros_like(own)], 1)
+
+    monkeypatch.setattr(networks, "restore_whole", own_edges)
+    image, mask = scan
+    parts = decompose(networks, image, mask, "float32")
+    nothing = recouple(image, mask.float().expand(3, *mask.shape) / 3, mask)
+    torch.testing.assert_close(parts.context.image, nothing.image, atol=1e-4, rtol=1e-4)
+    assert (parts.recoupled["closed form"].image - nothing.image).abs().max() > 1e-2
+
+
+def test_blocks_are_as_wide_in_mm_along_every_axis() -> None:
+    blocks = _chequered((40, 20, 10), (1.5, 3.0, 9.0), torch.device("cpu"))
+    assert blocks.shape == (40, 20, 10)
+    for axis, wide in enumerate((12, 6, 2)):
+        line = blocks[tuple(slice(None) if a == axis else 0 for a in range(3))]
+        assert line.tolist() == [(k // wide) % 2 == 0 for k in range(len(line))]
+    assert (blocks[:12, 0, 0] != blocks[:12, 6, 0]).all()

@@ -5,8 +5,8 @@ import pytest
 import torch
 from scipy import ndimage
 
-from anatomad.baselines.difference import Difference
-from anatomad.predict.score import DISAGREEMENT, Evidence, Score, inner, own_level, reading, smoothed
+from anatomad.predict.decompose import TISSUES
+from anatomad.predict.score import Evidence, Score, inner, own_level, reading, smoothed
 from tests.predict.world import decomposition
 
 SPACING = (2.0, 2.0, 4.0)
@@ -103,17 +103,11 @@ def test_tissues_that_disagree_add_their_share() -> None:
     parts = replace(parts, anatomy=seen * MASK, restored=restored * MASK)
     expected = 0.8 * np.log(0.8 / 0.1) + 0.2 * np.log(0.2 / 0.3)
     inside = inner(MASK, RIM)
-    divergence = reading(parts, (DISAGREEMENT, 0.0), SPACING, RIM)
+    divergence = reading(parts, (TISSUES, 0.0), SPACING, RIM)
     assert divergence[7, 8, 8].item() == pytest.approx(expected, rel=1e-5)
     assert not divergence[~inside].any()
     assert not divergence[10].any()
     residual = Evidence(kind="learned", smoothing_mm=(0.0,), units=(2.0,))
-    disagreement = Evidence(kind=DISAGREEMENT, smoothing_mm=(0.0,), units=(0.5,))
-    both = Score(residual=residual, disagreement=disagreement, share=0.25).of(parts, SPACING, RIM)
+    tissues = Evidence(kind=TISSUES, smoothing_mm=(0.0,), units=(0.5,))
+    both = Score(residual=residual, supplements=(tissues,), shares=(0.25,)).of(parts, SPACING, RIM)
     torch.testing.assert_close(both, 0.5 * inside + 0.25 * divergence / 0.5)
-
-
-def test_a_method_without_tissues_cannot_disagree() -> None:
-    parts = Difference(MASK, {"signed": torch.ones(MASK.shape)})
-    with pytest.raises(ValueError, match="tells no tissues apart"):
-        reading(parts, (DISAGREEMENT, 0.0), SPACING, RIM)
