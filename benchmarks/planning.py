@@ -132,8 +132,10 @@ def make_measurements(dataset: RawDataset, folder: Path, count: int) -> None:
     pictures.mkdir(parents=True)
     write_thumbnails(pictures, "any", {0: picture})
     cases = dataset.training_cases()
+    write_json(pictures / "any.json", {})  # only looked at when a scan has changed
     for case in cases:
-        os.link(pictures / "any.safetensors", pictures / f"{case.id}.safetensors")
+        for ending in ("json", "safetensors"):
+            os.link(pictures / f"any.{ending}", pictures / f"{case.id}.{ending}")
     fingerprint = judged(dataset, Repeats((), ()), records(count))
     write_fingerprint(folder, fingerprint, sources_of(dataset, cases))
 
