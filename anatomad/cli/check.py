@@ -50,7 +50,7 @@ def check(args: argparse.Namespace) -> int:
 
 
 def verdicts_of(case: Case, found: Sequence[Outlier], failures: Mapping[str, Exception]) -> list[Verdict]:
-    """The verdict on every file of a case, from what was found; one that could not be measured has one, naming the file."""
+    """The verdict on every file of a case from what was found; a case that failed has one, which names the file."""
     if case.id in failures:
         return [Verdict(case.id, "mend", str(failures[case.id]))]
     numbers = case.channels.keys() | {outlier.channel for outlier in found if outlier.channel is not None}
