@@ -75,7 +75,7 @@ class RawDataset:
         return _in_order(found)
 
     def _identify(self, path: Path) -> tuple[str, int]:
-        if _ending(path.name) != self.file_ending:
+        if not path.name.endswith(self.file_ending):
             raise DataError(
                 f"{path}: dataset.json promises files ending in {self.file_ending!r}; convert the file or mend the key"
             )
@@ -205,7 +205,7 @@ def _in_order(found: dict[str, dict[int, Path]]) -> list[Case]:
 
 def _files_to_predict(path: Path) -> list[Path]:
     folder = path / "imagesTs" if (path / "imagesTs").is_dir() else path
-    alone = [path] if path.exists() and _ending(path.name) else []
+    alone = [path] if path.exists() and path.name.endswith(ENDINGS) else []
     files = _images(folder) if folder.is_dir() else alone
     if not files:
         raise UsageError(f"{folder}: no scan here; expected a .nii or .nii.gz file, or a folder of such files")
@@ -272,11 +272,7 @@ def _images(directory: Path) -> list[Path]:
 
 def _visible(entries: Iterable[os.DirEntry[str]]) -> Iterator[str]:
     # Dangling links stay in: the reader then names them. "._x.nii" is what macOS leaves on foreign disks.
-    return (e.name for e in entries if _ending(e.name) and not e.name.startswith(".") and not e.is_dir())
-
-
-def _ending(name: str) -> str | None:
-    return next((ending for ending in ENDINGS if name.endswith(ending)), None)
+    return (e.name for e in entries if e.name.endswith(ENDINGS) and not e.name.startswith(".") and not e.is_dir())
 
 
 def _stem(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
 from collections.abc import Sequence
@@ -93,7 +94,13 @@ def _read_kept(folder: Path, cases: Sequence[Case], sources: str | None) -> Fing
     if sources is None or sealed != _seal(sources, text):
         return None
     parts = {f"{case.id}.{ending}" for case in cases for ending in ("json", "safetensors")}
-    return Fingerprint.model_validate_json(text) if parts.issubset(os.listdir(folder / "fingerprint")) else None
+    if not parts.issubset(os.listdir(folder / "fingerprint")):
+        return None
+    gc.disable()  # of the many records none is garbage: looking for some takes longer than to read them
+    try:
+        return Fingerprint.model_validate_json(text)
+    finally:
+        gc.enable()
 
 
 def _seal(sources: str, text: bytes) -> str:
