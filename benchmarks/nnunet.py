@@ -10,9 +10,9 @@ over all their processes ten times a second.
 
 - plan: ours is what `anatomad_plan` does up to the store; theirs is ``nnUNetv2_plan_and_preprocess --no_pp``.
 - preprocess: ours is `anatomad_plan` with fingerprint and plan there, which leaves the store and ``plan.html``; theirs
-  is ``nnUNetv2_preprocess``, once for each of its configurations. Ours serves 2D and 3D with one store.
+  is ``nnUNetv2_preprocess``, once for its 2D and once for its 3D configuration. Ours serves 2D and 3D with one store.
 
-Rows go to ``benchmarks/results/nnunet.json``.
+Rows go to ``benchmarks/results/nnunet.json``, after every run.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -136,8 +136,10 @@ def _lay_out(dataset: RawDataset, raw: Path) -> None:
 
 
 def compared(ours: list[Cost], theirs: list[Cost]) -> Row:
-    """Medians of both sides, what we take of theirs, and every run."""
+    """Medians of both sides, what we take of theirs, and every run; nothing before both have run."""
     row: Row = {}
+    if not (ours and theirs):
+        return row
     for name in Cost._fields:
         middles = {
             side: statistics.median(getattr(cost, name) for cost in costs)
@@ -148,15 +150,15 @@ def compared(ours: list[Cost], theirs: list[Cost]) -> Row:
     return row
 
 
-def take_turns(ours: Callable[[], Cost], theirs: Callable[[], Cost], rounds: int, told: str) -> tuple[list[Cost], ...]:
-    """Run both sides in turn, the one that begins changing from round to round."""
-    costs: tuple[list[Cost], list[Cost]] = ([], [])
+def take_turns(sides: Mapping[str, Callable[[], Cost]], rounds: int) -> Iterator[Row]:
+    """Run both sides in turn, the one that begins changing from round to round; compared after every run."""
+    costs: dict[str, list[Cost]] = {side: [] for side in sides}
     for number in range(rounds):
-        for side in (0, 1) if number % 2 == 0 else (1, 0):
-            costs[side].append((ours, theirs)[side]())
-            sys.stdout.write(f"{told}, {('ours', 'theirs')[side]}: {costs[side][-1]}\n")
+        for side in sorted(sides, reverse=number % 2 == 1):
+            costs[side].append(sides[side]())
+            sys.stdout.write(f"{side}: {costs[side][-1]}\n")
             sys.stdout.flush()
-    return costs
+            yield compared(**costs)
 
 
 def together(costs: list[Cost]) -> Cost:
@@ -186,16 +188,21 @@ def main() -> None:
     }
     with tempfile.TemporaryDirectory() as temporary:
         sides = Sides(dataset, args.nnunet_python.absolute(), args.workers, Path(temporary))
-        table["plan"] = compared(*take_turns(sides.our_plan, sides.their_plan, args.rounds, "plan"))
-        write_json(RESULTS, table)
-
-        def theirs() -> Cost:
-            return together([sides.their_preprocessing(name) for name in CONFIGURATIONS])
-
-        found = take_turns(sides.our_preprocessing, theirs, args.preprocess_rounds, "preprocess")
-        table["preprocess"] = compared(*found) | {"their_configurations": CONFIGURATIONS}
-    table["load_average"]["after"] = round(os.getloadavg()[0], 2)
-    write_json(RESULTS, table)
+        steps = {
+            "plan": (args.rounds, {"ours": sides.our_plan, "theirs": sides.their_plan}),
+            "preprocess": (
+                args.preprocess_rounds,
+                {
+                    "ours": sides.our_preprocessing,
+                    "theirs": lambda: together([sides.their_preprocessing(name) for name in CONFIGURATIONS]),
+                },
+            ),
+        }
+        for step, (rounds, commands) in steps.items():
+            for row in take_turns(commands, rounds):
+                table[step] = row
+                table["load_average"]["after"] = round(os.getloadavg()[0], 2)
+                write_json(RESULTS, table)
     shown = {key: {n: v for n, v in table[key].items() if n != "runs"} for key in ("plan", "preprocess")}
     sys.stdout.write(json.dumps(shown, indent=1) + "\n")
 
