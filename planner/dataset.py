@@ -75,7 +75,7 @@ class RawDataset:
         return _in_order(found)
 
     def _identify(self, path: Path) -> tuple[str, int]:
-        if _ending(path) != self.file_ending:
+        if not path.name.endswith(self.file_ending):
             raise DataError(
                 f"{path}: dataset.json promises files ending in {self.file_ending!r}; convert the file or mend the key"
             )
@@ -205,7 +205,7 @@ def _in_order(found: dict[str, dict[int, Path]]) -> list[Case]:
 
 def _files_to_predict(path: Path) -> list[Path]:
     folder = path / "imagesTs" if (path / "imagesTs").is_dir() else path
-    alone = [path] if path.exists() and _ending(path) else []
+    alone = [path] if path.exists() and path.name.endswith(ENDINGS) else []
     files = _images(folder) if folder.is_dir() else alone
     if not files:
         raise UsageError(f"{folder}: no scan here; expected a .nii or .nii.gz file, or a folder of such files")
@@ -266,16 +266,13 @@ def _unknown(spec: str, roots: list[Path]) -> str:
 
 
 def _images(directory: Path) -> list[Path]:
-    return sorted(_visible(directory.iterdir()))
+    with os.scandir(directory) as entries:  # asks the disk about each file no more than a listing does
+        return [directory / name for name in sorted(_visible(entries))]
 
 
-def _visible(paths: Iterable[Path]) -> Iterator[Path]:
+def _visible(entries: Iterable[os.DirEntry[str]]) -> Iterator[str]:
     # Dangling links stay in: the reader then names them. "._x.nii" is what macOS leaves on foreign disks.
-    return (path for path in paths if _ending(path) and not path.name.startswith(".") and not path.is_dir())
-
-
-def _ending(path: Path) -> str | None:
-    return next((ending for ending in ENDINGS if path.name.endswith(ending)), None)
+    return (e.name for e in entries if e.name.endswith(ENDINGS) and not e.name.startswith(".") and not e.is_dir())
 
 
 def _stem(path: Path) -> str:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import gc
+import hashlib
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from anatomad.io.atomic import write_json
-from anatomad.io.nifti import read_image
+import anatomad
+from anatomad.io.atomic import write_json, write_text
 from anatomad.parallel import run_jobs
 from anatomad.planner.dataset import Case, RawDataset
-from anatomad.planner.measure import measure_image
 from anatomad.planner.outliers import distributions_of, find_outliers
 from anatomad.planner.records import FINGERPRINT_VERSION, CaseFingerprint, Fingerprint, Record
 from anatomad.planner.repeats import find_repeats
@@ -29,22 +32,42 @@ class _Cached(Record):
 def take_fingerprint(dataset: RawDataset, folder: Path, workers: int) -> tuple[Fingerprint, dict[str, Exception]]:
     """Measure the training cases in parallel and write ``fingerprint.json`` into ``folder``.
 
-    A case that was measured before is not measured again unless one of its files changed (name, size or time). A data
-    set without training cases is measured by its test cases.
+    A case that was measured before is not measured again unless one of its files changed (name, size or time), and
+    where nothing changed at all, what was written is read. A data set without training cases is measured by its test
+    cases.
 
     Returns:
         The fingerprint of the cases that could be measured, and the failures by case.
     """
-    cache = folder / "fingerprint"
-    cache.mkdir(exist_ok=True)
+    (folder / "fingerprint").mkdir(exist_ok=True)
     cases = dataset.training_cases() or dataset.test_cases()
-    known = {case.id: _read_cached(case, cache) for case in cases}
-    missing = {case.id: (case, cache) for case in cases if known[case.id] is None}
-    measured, failures = run_jobs(_measure_and_keep, missing, workers, "fingerprint") if missing else ({}, {})
-    found = {case_id: measured.get(case_id) or kept for case_id, kept in known.items()}
-    fingerprint = _of_dataset(dataset, tuple(case for case in found.values() if case is not None), cache)
-    write_json(folder / "fingerprint.json", fingerprint.model_dump(mode="json"))
+    sources = sources_of(dataset, cases)
+    kept = _read_kept(folder, cases, sources)
+    if kept is not None:
+        return kept, {}
+    found, failures = _measure_cases(cases, folder / "fingerprint", workers)
+    fingerprint = _of_dataset(dataset, found, folder / "fingerprint")
+    write_fingerprint(folder, fingerprint, None if failures else sources)
     return fingerprint, failures
+
+
+def sources_of(dataset: RawDataset, cases: Sequence[Case]) -> str | None:
+    """Digest of all that a fingerprint is made from: the code, the names and the files' stamps; None if one is lost."""
+    try:
+        stamps = [(case.id, _stamp(case)) for case in cases]
+    except OSError:
+        return None
+    code = anatomad.__version__, FINGERPRINT_VERSION
+    names = dataset.name, sorted(dataset.channel_names.items()), read_participants(dataset.path)
+    return hashlib.sha256(repr((code, names, stamps)).encode()).hexdigest()
+
+
+def write_fingerprint(folder: Path, fingerprint: Fingerprint, sources: str | None) -> None:
+    """Write ``fingerprint.json`` and, last, ``fingerprint.seal``: it was made from all of ``sources``."""
+    path = folder / "fingerprint.json"
+    write_json(path, fingerprint.model_dump(mode="json"))
+    if sources is not None:
+        write_text(folder / "fingerprint.seal", _seal(sources, path.read_bytes()) + "\n")
 
 
 def measure_case(case: Case) -> tuple[CaseFingerprint, dict[int, Thumbnail]]:
@@ -53,9 +76,45 @@ def measure_case(case: Case) -> tuple[CaseFingerprint, dict[int, Thumbnail]]:
     Raises:
         ImageError: a file cannot be used, or holds no plausible brain; the file is named.
     """
+    from anatomad.io.nifti import read_image  # these take longer to load than to read what was measured earlier
+    from anatomad.planner.measure import measure_image
+
     found = {number: measure_image(read_image(path)) for number, path in case.channels.items()}
     channels = {number: channel for number, (channel, _) in found.items()}
     return CaseFingerprint(id=case.id, channels=channels), {number: picture for number, (_, picture) in found.items()}
+
+
+def _read_kept(folder: Path, cases: Sequence[Case], sources: str | None) -> Fingerprint | None:
+    """The whole fingerprint, if it was made from these sources and has not been touched since."""
+    try:
+        text = (folder / "fingerprint.json").read_bytes()
+        sealed = (folder / "fingerprint.seal").read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        return None
+    if sources is None or sealed != _seal(sources, text):
+        return None
+    parts = {f"{case.id}.{ending}" for case in cases for ending in ("json", "safetensors")}
+    if not parts.issubset(os.listdir(folder / "fingerprint")):
+        return None
+    gc.disable()  # of the many records none is garbage: looking for some takes longer than to read them
+    try:
+        return Fingerprint.model_validate_json(text)
+    finally:
+        gc.enable()
+
+
+def _seal(sources: str, text: bytes) -> str:
+    return hashlib.sha256(sources.encode() + text).hexdigest()
+
+
+def _measure_cases(
+    cases: Sequence[Case], cache: Path, workers: int
+) -> tuple[tuple[CaseFingerprint, ...], dict[str, Exception]]:
+    known = {case.id: _read_cached(case, cache) for case in cases}
+    missing = {case.id: (case, cache) for case in cases if known[case.id] is None}
+    measured, failures = run_jobs(_measure_and_keep, missing, workers, "fingerprint") if missing else ({}, {})
+    found = (measured.get(case_id) or case for case_id, case in known.items())
+    return tuple(case for case in found if case is not None), failures
 
 
 def _of_dataset(dataset: RawDataset, cases: tuple[CaseFingerprint, ...], cache: Path) -> Fingerprint:

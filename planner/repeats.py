@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anatomad.planner.records import Fingerprint
-from anatomad.planner.splits import subject_of
+from anatomad.planner.splits import subjects_of
 
 # Correlation of fine anatomy. Different people: at most 0.75 among 861 pairs of healthy adults; one person turned by up
 # to 5 degrees, with other noise and shading: from 0.81.
@@ -54,9 +54,7 @@ def find_repeats(
         participants: ids of ``participants.tsv``.
     """
     pairs = tuple(pair for channel in fingerprint.channel_names for pair in _pairs(fingerprint, channel, details))
-    named: dict[str, list[str]] = defaultdict(list)
-    for case in fingerprint.cases:
-        named[subject_of(case.id, participants)].append(case.id)
+    named = subjects_of((case.id for case in fingerprint.cases), participants)
     links = [(ids[0], other) for ids in named.values() for other in ids[1:]]
     links += [(pair.first, pair.second) for pair in pairs]
     return Repeats(_groups(links), pairs)

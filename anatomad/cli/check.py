@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -11,7 +11,7 @@ from anatomad.cli.common import say
 
 if TYPE_CHECKING:
     from anatomad.planner.dataset import Case
-    from anatomad.planner.records import Fingerprint, Outlier
+    from anatomad.planner.records import Outlier
 
 MOST_ROWS = 200
 _COLOURS = {"ok": "green", "look": "yellow", "mend": "bold red"}
@@ -38,7 +38,10 @@ def check(args: argparse.Namespace) -> int:
         raise DataError(f"{dataset.path}: no scan in imagesTr or imagesTs; scans go there as CASE_0000.nii.gz")
     folder = make_folder(dataset_folder(dataset, args.work))
     fingerprint, failures = take_fingerprint(dataset, folder, args.workers or default_workers())
-    verdicts = [verdict for case in cases for verdict in verdicts_of(case, fingerprint, failures)]
+    findings: dict[str, list[Outlier]] = defaultdict(list)
+    for outlier in fingerprint.outliers:
+        findings[outlier.case].append(outlier)
+    verdicts = [verdict for case in cases for verdict in verdicts_of(case, findings.get(case.id, ()), failures)]
     _show(dataset.name, verdicts)
     counts = Counter(verdict.word for verdict in verdicts)
     say(f"files: {len(verdicts)}; ok: {counts['ok']}, look: {counts['look']}, mend: {counts['mend']}")
@@ -46,11 +49,10 @@ def check(args: argparse.Namespace) -> int:
     return 3 if counts["mend"] else 0
 
 
-def verdicts_of(case: Case, fingerprint: Fingerprint, failures: Mapping[str, Exception]) -> list[Verdict]:
-    """The verdict on every file of a case; a case that could not be measured has one, which names the file."""
+def verdicts_of(case: Case, found: Sequence[Outlier], failures: Mapping[str, Exception]) -> list[Verdict]:
+    """The verdict on every file of a case from what was found; a case that failed has one, which names the file."""
     if case.id in failures:
         return [Verdict(case.id, "mend", str(failures[case.id]))]
-    found = [outlier for outlier in fingerprint.outliers if outlier.case == case.id]
     numbers = case.channels.keys() | {outlier.channel for outlier in found if outlier.channel is not None}
     return [_verdict(case, number, [o for o in found if o.channel in (number, None)]) for number in sorted(numbers)]
 
