@@ -161,7 +161,7 @@ class NinjaBuild(build_ext):
 setup(
     packages=[*find_packages(include=["anatomad", "anatomad.*"]), "anatomad.planner"],
     package_dir={"anatomad.planner": "planner"},
-    package_data={"anatomad": ["py.typed"], "anatomad.preprocess": ["data/*"]},
+    package_data={"anatomad": ["py.typed"], "anatomad.preprocess": ["data/*"], "anatomad.predict": ["bundled/*"]},
     include_package_data=False,
     ext_modules=modules(),
     cmdclass={"build_ext": NinjaBuild},

@@ -43,13 +43,14 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
     return zipfile.ZipFile(built)
 
 
-def test_wheel_holds_every_module_and_the_atlas(wheel: zipfile.ZipFile) -> None:
+def test_wheel_holds_every_module_the_atlas_and_the_bundled_model(wheel: zipfile.ZipFile) -> None:
     held = set(wheel.namelist())
     modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "anatomad").rglob("*.py")}
     planner = {f"anatomad/planner/{path.name}" for path in (ROOT / "planner").glob("*.py")}
-    data = {path.relative_to(ROOT).as_posix() for path in (ROOT / "anatomad" / "preprocess" / "data").iterdir()}
+    folders = [ROOT / "anatomad" / "preprocess" / "data", ROOT / "anatomad" / "predict" / "bundled"]
+    data = {path.relative_to(ROOT).as_posix() for folder in folders for path in folder.iterdir()}
     assert modules | planner | data | {"anatomad/py.typed"} == {name for name in held if ".dist-info/" not in name}
-    assert data
+    assert {Path(name).name for name in data} >= {"atlas.npz", "weights.safetensors", "README.md"}
 
 
 def test_wheel_is_pure_and_carries_the_notices(wheel: zipfile.ZipFile) -> None:

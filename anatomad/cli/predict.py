@@ -9,6 +9,8 @@ from pathlib import Path
 
 from anatomad.cli.common import add_configuration, add_folders, add_method, make_parser, run_command, say
 
+BUNDLED = Path(__file__).parents[1] / "predict" / "bundled"
+
 _log = logging.getLogger(__name__)
 
 
@@ -18,14 +20,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         "anatomad_predict",
         "Compare scans of any sequence with their pseudo-healthy images. CASE_0000.nii.gz, CASE_0001.nii.gz ... are\n"
         "channels of one case and give one fused result. Finished cases are kept when the command is run again.",
-        "anatomad_predict -i scans -o results -d 001",
+        "anatomad_predict -i scans -o results",
     )
     parser.add_argument(
         "-i", "--input", required=True, type=Path, help="a scan, a folder of scans, or a data set in the raw layout"
     )
     parser.add_argument("-o", "--output", required=True, type=Path, help="folder of the results")
     source = parser.add_mutually_exclusive_group()
-    source.add_argument("-d", "--dataset", help="use the model trained on this data set")
+    source.add_argument("-d", "--dataset", help="use the model trained on this data set (default: the bundled model)")
     source.add_argument("-m", "--model", type=Path, help="use the model in this folder")
     parser.add_argument("--fold", default="0", help="fold of the model with -d (default: 0)")
     add_configuration(parser)
@@ -67,7 +69,9 @@ def _model_folder(args: argparse.Namespace) -> Path:
     if args.model is not None:
         return Path(args.model)
     if args.dataset is None:
-        raise UsageError("which model? Name its data set with -d 001, or its folder with -m FOLDER")
+        if args.method is not None or args.configuration is not None:
+            raise UsageError("the bundled model has one method and configuration; name your data set with -d 001")
+        return BUNDLED
     folder = dataset_folder(find_dataset(args.dataset, args.root), args.work)
     plan = read_plan(folder / "plan.json")
     configuration = plan.configuration(args.configuration).configuration

@@ -92,7 +92,8 @@ def test_the_model_of_a_data_set(model: Path, scans: Path, tmp_path: Path, judge
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        ([], 2, "which model? Name its data set with -d 001, or its folder with -m FOLDER"),
+        (["--method", "vae"], 2, "the bundled model has one method and configuration"),
+        (["-c", "3d"], 2, "the bundled model has one method and configuration"),
         (["-d", "1", "--fold", "9"], 2, "no fold '9'"),
         (["-d", "1"], 3, "fold0/weights.safetensors: not there"),
         (["-d", "1", "-c", "2d"], 2, "no configuration '2d'; its plan has 3d"),
