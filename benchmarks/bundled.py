@@ -113,8 +113,8 @@ def _report(path: Path) -> dict[str, Any]:
 def _model() -> dict[str, Any]:
     description = json.loads((predict.BUNDLED / "model.json").read_bytes())
     calibration = json.loads((predict.BUNDLED / "calibration.json").read_bytes())
-    for evidence in ("residual", "disagreement"):
-        (calibration["score"][evidence] or {}).pop("fields", None)  # thousands of numbers; the model folder has them
+    for evidence in (calibration["score"]["residual"], *calibration["score"]["supplements"]):
+        del evidence["fields"]  # thousands of numbers; the model folder has them
     return {key: description[key] for key in ("weights_sha256", "steps", "hardware", "threads")} | {
         key: calibration[key] for key in ("score", "healthy_share", "candidates")
     }
