@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -12,11 +12,11 @@ from torch.nn import functional as F
 from anatomad.models.closed_form import Recoupled, recouple, regain
 from anatomad.models.dal import DisentangledAnatomy, brain_position, labels_in_brain, logits_in_brain
 from anatomad.models.device import autocast
+from anatomad.synth.blocks import chequered
 
 RECOUPLINGS = ("closed form", "learned")
 TISSUES, CONTEXT = "tissues", "context"
 
-_BLOCK_MM = 18.0  # wider than a plaque, and narrower than what can be restored across
 _LEAST_PROBABILITY = 0.01  # of a tissue: how sure a network is beyond this is its habit rather than evidence
 
 
@@ -72,15 +72,6 @@ def _probabilities(logits: Tensor, mask: Tensor) -> Tensor:
     return F.softmax(logits_in_brain(logits.float(), mask), 1)[0, 1:] * mask[0]
 
 
-def _chequered(shape: Sequence[int], spacing_mm: Sequence[float], device: torch.device) -> Tensor:
-    """Every other block of a volume [x, y, z], bool, as on a chequer-board in space."""
-    blocks = [
-        (torch.arange(n, device=device) * mm / _BLOCK_MM).long().view([-1 if a == axis else 1 for a in range(3)])
-        for axis, (n, mm) in enumerate(zip(shape, spacing_mm, strict=True))
-    ]
-    return sum(blocks, torch.zeros((), dtype=torch.long, device=device)) % 2 == 0
-
-
 def _labelled(probabilities: Tensor, mask: Tensor) -> Tensor:
     return labels_in_brain(torch.cat([torch.zeros_like(probabilities[:1]), probabilities])[None], mask)
 
@@ -123,7 +114,7 @@ def decompose(
         return (here + _probabilities(there, brain)) / 2
 
     def from_context(view: Tensor) -> Tensor:
-        edge, blocks = networks.edges_of(view), _chequered(mask.shape, networks.spacing_mm, mask.device)
+        edge, blocks = networks.edges_of(view), chequered(mask.shape, networks.spacing_mm, mask.device)
         found = [
             _probabilities(networks.restore_whole(edge * kept, position, brain), brain) for kept in (blocks, ~blocks)
         ]
