@@ -70,10 +70,10 @@ def _depths(patch: Patch, draws: Draws, plan: Plan, sizes: Corruption, seeds: Te
     return depths
 
 
-def _intensity(image: Tensor, inside: Tensor, draws: Draws) -> float:
+def _intensity(tissue: Tensor, draws: Draws) -> Tensor | float:
+    """That of one of the voxels of ``tissue``, or any."""
     if draws.chance(_BORROWED_SHARE):
-        x, y, z = inside[draws.integer(0, len(inside) - 1)].tolist()
-        return float(image[0, 0, x, y, z])
+        return tissue[draws.integer(0, len(tissue) - 1)]
     return draws.uniform(-0.1, 1.2)
 
 
@@ -96,12 +96,12 @@ def add_lesions(
     sizes = plan.corruption.model_copy(
         update={"lesions": tuple(max(minimum, number) for number in plan.corruption.lesions)}
     )
-    extent, healthy, inside = torch.zeros_like(image), image, patch.mask[0, 0].nonzero()
+    extent, tissue = torch.zeros_like(image), image[patch.mask]
     for depth in _depths(patch, draws, plan, sizes, patch.mask if seeds is None else seeds):
         soft = draws.uniform(0.05, 0.3)
-        levels = [(0.0, _intensity(healthy, inside, draws))]
+        levels = [(0.0, _intensity(tissue, draws))]
         if draws.chance(_NESTED_SHARE):
-            levels.append((draws.uniform(0.2, 0.6), _intensity(healthy, inside, draws)))
+            levels.append((draws.uniform(0.2, 0.6), _intensity(tissue, draws)))
         for start, value in levels:
             weight = ((depth - start) / soft).clamp(0, 1) * draws.uniform(0.5, 1.0) * patch.mask[0, 0]
             texture = (
