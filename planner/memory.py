@@ -29,7 +29,7 @@ _MOMENTUM, _AVERAGE = 1, 1  # copies of the trained parameters; nearly all of th
 # They follow from the code and depend on no plan; benchmarks/memory.py measures them.
 _ANATOMY, _ANATOMY_LAYERS, _RESTORATION, _RECOUPLING, _FROZEN = 330, 23, 165, 157, 120
 _JOINING = {2: 219, 3: 168}
-_VOLUMES, _SLICED, _PADDED, _AVERAGED, _DRAWN = 122, 192, 24, 258, 108
+_VOLUMES, _SLICED, _PADDED, _AVERAGED, _DRAWN = 134, 204, 24, 270, 120
 
 Device = Literal["cpu", "gpu"]
 Lines = tuple["Line", ...]

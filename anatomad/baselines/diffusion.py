@@ -26,7 +26,7 @@ from anatomad.synth.draws import Draws
 from anatomad.train.stages import Losses
 
 if TYPE_CHECKING:
-    from monai.networks.nets import DiffusionModelUNet
+    from monai.networks.nets.diffusion_model_unet import DiffusionModelUNet
 
 STEPS = 1000
 BETAS = (1e-4, 0.02)
@@ -45,7 +45,7 @@ def diffusion_unet(plan: Plan, inputs: int, context: int | None = None) -> Diffu
     halvings = min((step & -step).bit_length() - 1 for step in plan.total_stride()[: plan.dimension])
     features = plan.features[: halvings + 1]
     try:
-        from monai.networks.nets import DiffusionModelUNet
+        from monai.networks.nets.diffusion_model_unet import DiffusionModelUNet
 
         return DiffusionModelUNet(
             spatial_dims=plan.dimension,

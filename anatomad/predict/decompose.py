@@ -12,11 +12,11 @@ from torch.nn import functional as F
 from anatomad.models.closed_form import Recoupled, recouple, regain
 from anatomad.models.dal import DisentangledAnatomy, brain_position, labels_in_brain, logits_in_brain
 from anatomad.models.device import autocast
+from anatomad.synth.blocks import chequered
 
 RECOUPLINGS = ("closed form", "learned")
 TISSUES, CONTEXT = "tissues", "context"
 
-_BLOCK_MM = 18.0  # wider than a plaque, and narrower than what can be restored across
 _LEAST_PROBABILITY = 0.01  # of a tissue: how sure a network is beyond this is its habit rather than evidence
 
 
@@ -72,20 +72,10 @@ def _probabilities(logits: Tensor, mask: Tensor) -> Tensor:
     return F.softmax(logits_in_brain(logits.float(), mask), 1)[0, 1:] * mask[0]
 
 
-def _chequered(shape: Sequence[int], spacing_mm: Sequence[float], device: torch.device) -> Tensor:
-    """Every other block of a volume [x, y, z], bool, as on a chequer-board in space."""
-    blocks = [
-        (torch.arange(n, device=device) * mm / _BLOCK_MM).long().view([-1 if a == axis else 1 for a in range(3)])
-        for axis, (n, mm) in enumerate(zip(shape, spacing_mm, strict=True))
-    ]
-    return sum(blocks, torch.zeros((), dtype=torch.long, device=device)) % 2 == 0
-
-
 def _labelled(probabilities: Tensor, mask: Tensor) -> Tensor:
     return labels_in_brain(torch.cat([torch.zeros_like(probabilities[:1]), probabilities])[None], mask)
 
 
-@torch.no_grad()
 def decompose(
     networks: DisentangledAnatomy,
     image: Tensor,
@@ -93,21 +83,33 @@ def decompose(
     precision: str,
     shown: Callable[[Tensor, Tensor], Tensor] = _labelled,
 ) -> Decomposition:
-    """Take a scan apart and build its pseudo-healthy images.
+    """Take one scan apart; see :func:`decompose_case`."""
+    return decompose_case(networks, [image], mask, precision, shown)[0]
 
-    The anatomies seen in the scan and in its mirror image are averaged, and so are those restored from the edges of
+
+@torch.no_grad()
+def decompose_case(
+    networks: DisentangledAnatomy,
+    images: Sequence[Tensor],
+    mask: Tensor,
+    precision: str,
+    shown: Callable[[Tensor, Tensor], Tensor] = _labelled,
+) -> list[Decomposition]:
+    """Take the scans of one case apart, which are views of one anatomy, and build their pseudo-healthy images.
+
+    The anatomies seen in every scan and in its mirror image are averaged, and so are those restored from the edges of
     that average and of its mirror image: left and right are exchangeable in health. What has its own contour in the
     edges may be filled faithfully, so the anatomy is also restored block by block from the edges of the other blocks
     alone (as in inpainting: Zavrtanik et al., Pattern Recognition 112, 2021, RIAD).
 
     Args:
         networks: Trained networks in evaluation mode.
-        image: Scan [x, y, z] on the plan's working grid, normalised, sides that divide by the networks' stride.
+        images: Scans [x, y, z] on the plan's working grid, normalised, sides that divide by the networks' stride.
         mask: Brain [x, y, z], bool, not empty.
         precision: ``bfloat16`` or ``float32`` for the convolutions.
         shown: What edges are taken of, from tissue probabilities [tissue, x, y, z] and brain [1, 1, x, y, z].
     """
-    scan, brain = image[None, None], mask[None, None]
+    brain = mask[None, None]
     inside = mask.nonzero().float()
     whole = (slice(0, mask.shape[0]), slice(0, mask.shape[1]), slice(0, mask.shape[2]))
     position = brain_position(whole, inside.min(0).values, inside.max(0).values)[None]
@@ -123,19 +125,22 @@ def decompose(
         return (here + _probabilities(there, brain)) / 2
 
     def from_context(view: Tensor) -> Tensor:
-        edge, blocks = networks.edges_of(view), _chequered(mask.shape, networks.spacing_mm, mask.device)
+        edge, blocks = networks.edges_of(view), chequered(mask.shape, networks.spacing_mm, mask.device)
         found = [
             _probabilities(networks.restore_whole(edge * kept, position, brain), brain) for kept in (blocks, ~blocks)
         ]
         return torch.where(blocks, found[1], found[0])
 
-    with autocast(image.device, precision):
-        anatomy = mirrored(networks.see_whole, scan)
-        beside = from_context(shown(anatomy, brain))
-        restored = mirrored(restore, shown(anatomy, brain))
-        soft = torch.cat([(~brain).float(), restored[None]], 1)
-        drawn = networks.recouple(soft, position, scan, _labelled(restored, brain))[0, 0].float()
-    closed = recouple(image, restored, mask)
-    learned = regain(image, drawn, restored, mask, closed)
-    recoupled = dict(zip(RECOUPLINGS, (closed, learned), strict=True))
-    return Decomposition(image, mask, anatomy, restored, recoupled, recouple(image, beside, mask))
+    with autocast(mask.device, precision):
+        anatomies = [mirrored(networks.see_whole, image[None, None]) for image in images]
+        view = shown(torch.stack(anatomies).mean(0), brain)
+        beside, restored = from_context(view), mirrored(restore, view)
+        soft, labels = torch.cat([(~brain).float(), restored[None]], 1), _labelled(restored, brain)
+        drawn = [networks.recouple(soft, position, image[None, None], labels)[0, 0].float() for image in images]
+
+    def taken_apart(image: Tensor, anatomy: Tensor, own: Tensor) -> Decomposition:
+        closed = recouple(image, restored, mask)
+        recoupled = dict(zip(RECOUPLINGS, (closed, regain(image, own, restored, mask, closed)), strict=True))
+        return Decomposition(image, mask, anatomy, restored, recoupled, recouple(image, beside, mask))
+
+    return [taken_apart(*each) for each in zip(images, anatomies, drawn, strict=True)]

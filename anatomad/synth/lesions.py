@@ -1,7 +1,9 @@
 """Lesion-like changes: of images, so that the encoder learns to look past them, and of anatomies, for restoration.
 
 Shapes, intensities and places are random and owe nothing to real lesions: ellipsoids with ragged borders from 3 mm to
-the plan's largest size, some nested (core, rim and halo of their own), and thin bands along the ventricles.
+the plan's largest size, some of which end where white matter does (as oedema), some nested (core, rim and halo of their
+own), and bands along CSF. Half of their intensities are those of tissue elsewhere in the same image, for these are what
+is taken for healthy most easily.
 """
 
 from __future__ import annotations
@@ -12,12 +14,17 @@ from torch.nn import functional as F
 
 from anatomad.kernels import label_map, one_hot
 from anatomad.planner.plan import Corruption, Plan
+from anatomad.synth.blocks import BLOCK_MM, chequered
 from anatomad.synth.deform import Patch
 from anatomad.synth.draws import Draws, gaussian_blur
 
-_BAND_SHARE = 0.15
+_BAND_SHARE = 0.2
+_BAND_MM = (2.0, 9.0)
 _LARGE_SHARE = 0.4
+_SPREADING_SHARE = 0.4
 _NESTED_SHARE = 0.5
+_BORROWED_SHARE = 0.5
+_CHEQUERED_SHARE = 0.5
 
 
 def _seed_voxel(inside: Tensor, draws: Draws) -> Tensor:
@@ -38,8 +45,10 @@ def _blob(patch: Patch, inside: Tensor, draws: Draws, plan: Plan, diameter: floa
 
 
 def _band(patch: Patch, inside: Tensor, draws: Draws, plan: Plan) -> Tensor:
-    """A thin band of tissue that touches CSF, within a ball: positive inside."""
-    near = F.max_pool3d(patch.tissue[:, 1:2], 3, 1, 1)[0, 0]
+    """A band of white matter along CSF, within a ball: positive inside."""
+    thickness = draws.uniform(*_BAND_MM)
+    x, y, z = (max(1, round(thickness / spacing)) for spacing in plan.spacing_mm)
+    near = F.max_pool3d(patch.tissue[:, 1:2], (2 * x + 1, 2 * y + 1, 2 * z + 1), 1, (x, y, z))[0, 0]
     ball = _blob(patch, inside, draws, plan, draws.uniform(12, 40))
     return torch.where((near > 0.5) & (patch.tissue[0, 3] > 0.3), ball, -1.0)
 
@@ -54,8 +63,18 @@ def _depths(patch: Patch, draws: Draws, plan: Plan, sizes: Corruption, seeds: Te
             depths.append(_band(patch, inside, draws, plan))
         else:
             span = sizes.large_mm if draws.chance(_LARGE_SHARE) else sizes.small_mm
-            depths.append(_blob(patch, inside, draws, plan, draws.uniform(*span)))
+            depth = _blob(patch, inside, draws, plan, draws.uniform(*span))
+            if draws.chance(_SPREADING_SHARE):
+                depth = depth - draws.uniform(0.5, 1.5) * (1 - patch.tissue[0, 3])
+            depths.append(depth)
     return depths
+
+
+def _intensity(tissue: Tensor, draws: Draws) -> Tensor | float:
+    """That of one of the voxels of ``tissue``, or any."""
+    if draws.chance(_BORROWED_SHARE):
+        return tissue[draws.integer(0, len(tissue) - 1)]
+    return draws.uniform(-0.1, 1.2)
 
 
 def add_lesions(
@@ -77,12 +96,12 @@ def add_lesions(
     sizes = plan.corruption.model_copy(
         update={"lesions": tuple(max(minimum, number) for number in plan.corruption.lesions)}
     )
-    extent = torch.zeros_like(image)
+    extent, tissue = torch.zeros_like(image), image[patch.mask]
     for depth in _depths(patch, draws, plan, sizes, patch.mask if seeds is None else seeds):
         soft = draws.uniform(0.05, 0.3)
-        levels = [(0.0, draws.uniform(-0.1, 1.2))]
+        levels = [(0.0, _intensity(tissue, draws))]
         if draws.chance(_NESTED_SHARE):
-            levels.append((draws.uniform(0.2, 0.6), draws.uniform(-0.1, 1.2)))
+            levels.append((draws.uniform(0.2, 0.6), _intensity(tissue, draws)))
         for start, value in levels:
             weight = ((depth - start) / soft).clamp(0, 1) * draws.uniform(0.5, 1.0) * patch.mask[0, 0]
             texture = (
@@ -116,15 +135,21 @@ def corrupt_anatomy(anatomy: Tensor, patch: Patch, draws: Draws, plan: Plan) -> 
 
 
 def corrupt_edges(edge: Tensor, draws: Draws, plan: Plan) -> Tensor:
-    """Drop random edge voxels and erase the edges in random boxes.
+    """Drop random edge voxels, and erase edges: in random boxes, or in every other block of a chequer-board.
 
     Args:
         edge: [1, axes, x, y, z].
     """
-    keep = draws.rand(*edge.shape) >= draws.uniform(*plan.corruption.edge_dropout)
-    edge = edge * keep
-    shape, share = edge.shape[2:], draws.uniform(*plan.corruption.erased_share)
-    erased = 0.0
+    edge = edge * (draws.rand(*edge.shape) >= draws.uniform(*plan.corruption.edge_dropout))
+    share = draws.uniform(*plan.corruption.erased_share)
+    if share > 0 and draws.chance(_CHEQUERED_SHARE):
+        offset = [draws.uniform(0, 2 * BLOCK_MM) for _ in range(3)]
+        return edge * chequered(edge.shape[2:], plan.spacing_mm, edge.device, offset)
+    return _without_boxes(edge, draws, share)
+
+
+def _without_boxes(edge: Tensor, draws: Draws, share: float) -> Tensor:
+    shape, erased = edge.shape[2:], 0.0
     while erased < share:
         size = [min(n, max(4, int(n * draws.uniform(0.12, 0.4)))) for n in shape]
         start = [draws.integer(0, max(0, n - s)) for n, s in zip(shape, size, strict=True)]

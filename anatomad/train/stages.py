@@ -21,6 +21,7 @@ from anatomad.train.cases import Sample
 
 _LESION_SHARE = 0.35  # most of what the encoder sees is healthy: it must be exact there
 _RESTORED_LESION_SHARE = 0.7
+_HIDDEN_WEIGHT = 3.0
 
 Losses = dict[str, Tensor]
 OneHot = Callable[[Tensor, Tensor, float], Tensor]
@@ -108,7 +109,10 @@ def anatomy_stage(model: DisentangledAnatomy, step: Step, anatomy_of: OneHot | N
 
 
 def restoration_stage(model: DisentangledAnatomy, step: Step, shown: Shown = labels_alone) -> Losses:
-    """Corrupted edges and position must give the healthy tissue map; the encoder is frozen."""
+    """Corrupted edges and position must give the healthy tissue map; the encoder is frozen.
+
+    What a lesion or corruption hides counts more than the rest, most of which edges give away.
+    """
     patches = step.patches()
     patch, draws = stacked(patches), [sample.draws for sample in step.samples]
     with torch.no_grad():
@@ -119,9 +123,10 @@ def restoration_stage(model: DisentangledAnatomy, step: Step, shown: Shown = lab
             corrupt_anatomy(own, p, d, step.plan) for own, p, d in zip(seen.split(1), patches, draws, strict=True)
         ]
         whole = model.edges_of(shown(torch.cat(corrupted), logits, patch.mask))
+        hidden = (torch.cat(corrupted) != seen) | (view.healthy == 0)
         edge = torch.cat([corrupt_edges(own, d, step.plan) for own, d in zip(whole.split(1), draws, strict=True)])
     logits = model.restore(edge, patch.position)
-    return {"anatomy": losses.anatomy(logits, patch.tissue, patch.mask)}
+    return {"anatomy": losses.anatomy(logits, patch.tissue, patch.mask * (1 + _HIDDEN_WEIGHT * hidden))}
 
 
 def recoupling_stage(model: DisentangledAnatomy, step: Step, shown: Shown = labels_alone) -> Losses:

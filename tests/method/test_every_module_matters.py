@@ -125,7 +125,7 @@ def mended_share(model: DisentangledAnatomy, people: list[Patient], shown: Shown
     for number, person in enumerate(people):
         patch, draws = person.scans[0], Draws("mend", number)
         truth = hurt = label_map(patch.tissue)
-        for _ in range(2):
+        for _ in range(4):
             hurt = corrupt_anatomy(hurt, patch, draws, damaging_plan())
         with torch.no_grad():
             logits = model.restore_whole(shown(model, hurt), patch.position, patch.mask)

@@ -1,10 +1,12 @@
 import pytest
 import torch
+from scipy import ndimage
 
 from anatomad.kernels import edges, label_map
+from anatomad.synth import lesions
 from anatomad.synth.draws import Draws
 from anatomad.synth.lesions import add_lesions, corrupt_anatomy, corrupt_edges
-from tests.synth.world import make_patch, make_plan
+from tests.synth.world import LEVELS, make_patch, make_plan
 
 SEEDS = range(10)
 
@@ -98,7 +100,8 @@ def test_dropped_edges(dimension: int) -> None:
     assert torch.equal(edge, torch.ones_like(edge))
 
 
-def test_erased_boxes_hold_the_share_asked_for() -> None:
+def test_erased_boxes_hold_the_share_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lesions, "_CHEQUERED_SHARE", 0.0)
     plan = make_plan(edge_dropout=(0, 0), erased_share=(0.2, 0.2))
     erased = []
     for seed in SEEDS:
@@ -116,3 +119,50 @@ def test_corruption_only_removes_edges() -> None:
         result = corrupt_edges(edge, Draws(seed), plan)
         assert ((result == edge) | (result == 0)).all()
         assert torch.equal(result, corrupt_edges(edge, Draws(seed), plan))
+
+
+def test_bands_are_white_matter_along_csf_as_thick_in_mm_at_any_spacing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lesions, "_BAND_SHARE", 1.0)
+    monkeypatch.setattr(lesions, "_BAND_MM", (7.0, 7.0))
+    patch = make_patch()
+    plan = make_plan(lesions=(3, 3))
+    csf = patch.tissue[0, 1] > 0.5
+    away = torch.from_numpy(ndimage.distance_transform_cdt(~csf.numpy(), "chessboard"))
+    reached = {}
+    for spacing in (4.0, 8.0):
+        fine = plan.model_copy(update={"spacing_mm": (spacing,) * 3})
+        far = 0
+        for seed in SEEDS:
+            extent = add_lesions(patch.image, patch, Draws(seed), fine)[1][0, 0] > 0
+            assert (patch.tissue[0, 3][extent] > 0.3).all()
+            far = max(far, int(away[extent].max()) if extent.any() else 0)
+        reached[spacing] = far
+    assert reached == {4.0: 2, 8.0: 1}  # voxels
+
+
+def test_some_lesions_end_with_white_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lesions, "_BAND_SHARE", 0.0)
+    plan, patch = make_plan(lesions=(2, 2)), make_patch()
+    grey = {}
+    for share in (0.0, 1.0):
+        monkeypatch.setattr(lesions, "_SPREADING_SHARE", share)
+        extents = torch.cat([add_lesions(patch.image, patch, Draws(seed), plan)[1] for seed in SEEDS]) > 0
+        grey[share] = float((extents & (patch.tissue[:, 2:3] > 0.5)).sum() / extents.sum())
+    assert grey[1.0] < 0.5 * grey[0.0]
+
+
+def test_borrowed_intensities_are_those_of_tissue_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    patch = make_patch()
+    tissue = patch.image[patch.mask]
+    monkeypatch.setattr(lesions, "_BORROWED_SHARE", 1.0)
+    found = {round(float(lesions._intensity(tissue, Draws(seed))), 4) for seed in range(40)}
+    assert found == set(LEVELS)
+
+
+def test_every_other_block_is_erased(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lesions, "_CHEQUERED_SHARE", 1.0)
+    plan = make_plan(edge_dropout=(0, 0), erased_share=(0.1, 0.1))
+    shares = [float(corrupt_edges(torch.ones(1, 3, 32, 32, 32), Draws(seed), plan).mean()) for seed in SEEDS]
+    assert sum(shares) / len(shares) == pytest.approx(0.5, abs=0.02)
+    plan = make_plan(edge_dropout=(0, 0), erased_share=(0, 0))
+    assert corrupt_edges(torch.ones(1, 3, 32, 32, 32), Draws(0), plan).all()
