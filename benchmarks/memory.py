@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,14 +25,13 @@ from anatomad.planner import memory
 from anatomad.planner.machine import Machine
 from anatomad.planner.plan import Plan
 from anatomad.planner.planning import make_plan
-from anatomad.planner.records import CaseFingerprint, ChannelFingerprint, Fingerprint
+from anatomad.planner.records import PERCENTILES, CaseFingerprint, ChannelFingerprint, Fingerprint, Triple
 from benchmarks.traced import prediction_peak, step_peaks
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "memory.json"
 TRACED = ("models", "synth", "kernels", "train", "predict")
 
-Triple = tuple[float, float, float]
 Row = dict[str, Any]
 
 
@@ -46,11 +46,23 @@ class Scans:
 
     def fingerprint(self) -> Fingerprint:
         """Fingerprint of their data set."""
-        image = ChannelFingerprint.model_construct(
-            spacing_mm=self.voxel_mm, orientation="RAS", brain_extent_mm=self.brain_mm, noise=0.01, bias=0.1
+        size = [side / voxel for side, voxel in zip(self.brain_mm, self.voxel_mm, strict=True)]
+        image = ChannelFingerprint(
+            shape=(round(size[0]), round(size[1]), round(size[2])),
+            spacing_mm=self.voxel_mm,
+            orientation="RAS",
+            dtype="int16",
+            mask_source="stripped",
+            mask_doubt=None,
+            brain_ml=math.prod(self.brain_mm) / 2000,
+            brain_extent_mm=self.brain_mm,
+            percentiles=tuple(10.0 * level for level, _ in enumerate(PERCENTILES)),
+            noise=0.01,
+            bias=0.1,
+            nonfinite_share=0.0,
         )
-        cases = tuple(CaseFingerprint.model_construct(id=f"c{n}", channels={0: image}) for n in range(10))
-        return Fingerprint.model_construct(version=1, dataset="Dataset001_Any", channel_names={0: "T1w"}, cases=cases)
+        cases = tuple(CaseFingerprint(id=f"c{n}", channels={0: image}) for n in range(10))
+        return Fingerprint(dataset="Dataset001_Any", channel_names={0: "T1w"}, cases=cases)
 
 
 def _machines(cpu_gb: float, *cards_gb: float) -> list[Machine]:
