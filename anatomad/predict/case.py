@@ -27,7 +27,7 @@ from anatomad.preprocess.brain_mask import BrainMask
 from anatomad.preprocess.scan import Scan
 from anatomad.preprocess.store import case_brain, check_one_grid, scan_of
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 2: channels are fused by their quadratic mean
 
 
 @dataclass(frozen=True)
