@@ -6,7 +6,7 @@ says.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -17,11 +17,9 @@ from torch.nn import functional as F
 
 from anatomad.kernels import label_map, one_hot
 from anatomad.models.dal import DisentangledAnatomy, logits_in_brain
-from anatomad.predict.decompose import Decomposition, decompose_case
+from anatomad.predict.decompose import Decomposition, decompose
 from anatomad.train.method import DAL, Method
 from anatomad.train.stages import Losses, Step, anatomy_stage, recoupling_stage, restoration_stage
-
-Together = Callable[[DisentangledAnatomy, Sequence[Tensor], Tensor, str], list[Decomposition]]
 
 
 def _without(name: str, changes: dict[str, dict[str, Any]], **others: Any) -> Method:
@@ -64,23 +62,13 @@ class AnatomyShown(DisentangledAnatomy):
         return (coded.float() / (self.tissues - 1)).repeat(1, 3, *[1] * (labels.ndim - 2))
 
 
-def _only(recoupling: str) -> Together:
-    def read(
-        networks: DisentangledAnatomy, images: Sequence[Tensor], mask: Tensor, precision: str
-    ) -> list[Decomposition]:
-        found = decompose_case(networks, images, mask, precision)
-        return [replace(parts, recoupled={recoupling: parts.recoupled[recoupling]}) for parts in found]
+def _only(recoupling: str) -> Callable[[DisentangledAnatomy, Tensor, Tensor, str], Decomposition]:
+    @torch.no_grad()
+    def read(networks: DisentangledAnatomy, image: Tensor, mask: Tensor, precision: str) -> Decomposition:
+        parts = decompose(networks, image, mask, precision)
+        return replace(parts, recoupled={recoupling: parts.recoupled[recoupling]})
 
     return read
-
-
-def _read_by(together: Together) -> dict[str, Any]:
-    """The two ways of reading that a method offers."""
-
-    def read(networks: DisentangledAnatomy, image: Tensor, mask: Tensor, precision: str) -> Decomposition:
-        return together(networks, [image], mask, precision)[0]
-
-    return {"read": read, "read_together": together}
 
 
 METHODS = (
@@ -91,12 +79,12 @@ METHODS = (
             "restoration": {"loss": partial(restoration_stage, shown=_soft)},
             "recoupling": {"loss": partial(recoupling_stage, shown=_soft)},
         },
-        **_read_by(partial(decompose_case, shown=_with_background)),
+        read=partial(decompose, shown=_with_background),
     ),
     _without("no-prior", {"anatomy": {"loss": _no_prior}}),
     _without("no-randomisation", {stage.name: {"contrasts": False} for stage in DAL.stages}),
     _without("no-corruption", {"restoration": {"loss": _no_corruption}}),
     _without("no-edges", {}, networks=AnatomyShown),
-    _without("closed-form", {}, **_read_by(_only("closed form"))),
-    _without("learned", {}, **_read_by(_only("learned"))),
+    _without("closed-form", {}, read=_only("closed form")),
+    _without("learned", {}, read=_only("learned")),
 )

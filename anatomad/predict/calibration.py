@@ -19,7 +19,7 @@ from anatomad.models.device import precision_of
 from anatomad.planner.plan import Plan
 from anatomad.predict.choice import Candidate, Readings, choose_score, read_trial
 from anatomad.predict.reader import DAL, Parts, Reader
-from anatomad.predict.score import Score
+from anatomad.predict.score import Score, inner, own_level
 from anatomad.predict.trials import Trial, healthy_trials, lesion_trials
 from anatomad.preprocess.store import StoredCase
 from anatomad.progress import Progress
@@ -100,10 +100,17 @@ def calibrate_fold(
     return _calibrated(best, parts, plan, candidates)
 
 
+def _over_usual_level(score: Score, real: Sequence[Parts], plan: Plan) -> Score:
+    rim = plan.rim()
+    levels = [own_level(score.of(p, plan.spacing_mm, rim)[inner(p.mask, rim)]) for p in real]
+    return score.model_copy(update={"usual": float(np.median(levels))})
+
+
 def _calibrated(
     score: Score, parts: Sequence[tuple[Trial, Parts]], plan: Plan, candidates: tuple[Candidate, ...]
 ) -> Calibration:
     real = [p for t, p in parts if t.kind == "real"]
+    score = _over_usual_level(score, real, plan)
     healthy = np.sort(np.concatenate([score.of(p, plan.spacing_mm, plan.rim())[p.mask].cpu().numpy() for p in real]))
     probabilities = np.geomspace(1.0, _TAIL, _LEVELS)
     levels = np.maximum.accumulate(np.quantile(healthy, 1 - probabilities))

@@ -27,7 +27,7 @@ from anatomad.preprocess.brain_mask import BrainMask
 from anatomad.preprocess.scan import Scan
 from anatomad.preprocess.store import case_brain, check_one_grid, scan_of
 
-FORMAT_VERSION = 2  # 2: the scans of a case share what is restored
+FORMAT_VERSION = 2  # 2: channels are fused by their quadratic mean
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def predict_case(case: Case, model: Model, out: Path) -> dict[str, Any]:
     images = {number: read_image(path) for number, path in sorted(case.channels.items())}
     check_one_grid(case.id, images.values())
     brain = case_brain(images.values(), model.plan.brain_mask)
-    views = _views(images, brain, model)
+    views = {number: _view(image, number, brain, model) for number, image in images.items()}
     first = next(iter(images.values()))
     anomaly = fuse([view.map_ for view in views.values()])
     mask = anomalous(anomaly, first.affine, model.plan.postprocessing)
@@ -108,18 +108,15 @@ def predict_case(case: Case, model: Model, out: Path) -> dict[str, Any]:
     return report
 
 
-def _views(images: dict[int, Image], brain: BrainMask, model: Model) -> dict[int, View]:
-    plan, device = model.plan, model.device
-    scans = {number: scan_of(image, number, brain, plan) for number, image in images.items()}
-    tensors = [torch.from_numpy(scan.image).to(device) for scan in scans.values()]
-    mask = torch.from_numpy(next(iter(scans.values())).mask).to(device)
-    read = model.method.read_case(model.networks, tensors, mask, precision_of(device, plan.precision))
-    return {number: _view(scan, parts, model) for (number, scan), parts in zip(scans.items(), read, strict=True)}
-
-
-def _view(scan: Scan, parts: Parts, model: Model) -> View:
-    score = model.calibration.score.of(parts, model.plan.spacing_mm, model.plan.rim()).cpu().numpy()
-    native = np.maximum(scan.grid.to_native(model.calibration.minus_log10_p(score), order=1), 0) * scan.brain.mask
+def _view(image: Image, number: int, brain: BrainMask, model: Model) -> View:
+    plan = model.plan
+    scan = scan_of(image, number, brain, plan)
+    device = model.device
+    tensors = (torch.from_numpy(scan.image).to(device), torch.from_numpy(scan.mask).to(device))
+    parts = model.method.read(model.networks, *tensors, precision_of(device, plan.precision))
+    score = model.calibration.score.of(parts, plan.spacing_mm, plan.rim()).cpu().numpy()
+    working = model.calibration.minus_log10_p(score)
+    native = np.maximum(scan.grid.to_native(working, order=1), 0) * brain.mask
     return View(scan, parts, native.astype(np.float32))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -76,6 +76,7 @@ def _labelled(probabilities: Tensor, mask: Tensor) -> Tensor:
     return labels_in_brain(torch.cat([torch.zeros_like(probabilities[:1]), probabilities])[None], mask)
 
 
+@torch.no_grad()
 def decompose(
     networks: DisentangledAnatomy,
     image: Tensor,
@@ -83,33 +84,21 @@ def decompose(
     precision: str,
     shown: Callable[[Tensor, Tensor], Tensor] = _labelled,
 ) -> Decomposition:
-    """Take one scan apart; see :func:`decompose_case`."""
-    return decompose_case(networks, [image], mask, precision, shown)[0]
+    """Take a scan apart and build its pseudo-healthy images.
 
-
-@torch.no_grad()
-def decompose_case(
-    networks: DisentangledAnatomy,
-    images: Sequence[Tensor],
-    mask: Tensor,
-    precision: str,
-    shown: Callable[[Tensor, Tensor], Tensor] = _labelled,
-) -> list[Decomposition]:
-    """Take the scans of one case apart, which are views of one anatomy, and build their pseudo-healthy images.
-
-    The anatomies seen in every scan and in its mirror image are averaged, and so are those restored from the edges of
+    The anatomies seen in the scan and in its mirror image are averaged, and so are those restored from the edges of
     that average and of its mirror image: left and right are exchangeable in health. What has its own contour in the
     edges may be filled faithfully, so the anatomy is also restored block by block from the edges of the other blocks
     alone (as in inpainting: Zavrtanik et al., Pattern Recognition 112, 2021, RIAD).
 
     Args:
         networks: Trained networks in evaluation mode.
-        images: Scans [x, y, z] on the plan's working grid, normalised, sides that divide by the networks' stride.
+        image: Scan [x, y, z] on the plan's working grid, normalised, sides that divide by the networks' stride.
         mask: Brain [x, y, z], bool, not empty.
         precision: ``bfloat16`` or ``float32`` for the convolutions.
         shown: What edges are taken of, from tissue probabilities [tissue, x, y, z] and brain [1, 1, x, y, z].
     """
-    brain = mask[None, None]
+    scan, brain = image[None, None], mask[None, None]
     inside = mask.nonzero().float()
     whole = (slice(0, mask.shape[0]), slice(0, mask.shape[1]), slice(0, mask.shape[2]))
     position = brain_position(whole, inside.min(0).values, inside.max(0).values)[None]
@@ -131,16 +120,13 @@ def decompose_case(
         ]
         return torch.where(blocks, found[1], found[0])
 
-    with autocast(mask.device, precision):
-        anatomies = [mirrored(networks.see_whole, image[None, None]) for image in images]
-        view = shown(torch.stack(anatomies).mean(0), brain)
-        beside, restored = from_context(view), mirrored(restore, view)
-        soft, labels = torch.cat([(~brain).float(), restored[None]], 1), _labelled(restored, brain)
-        drawn = [networks.recouple(soft, position, image[None, None], labels)[0, 0].float() for image in images]
-
-    def taken_apart(image: Tensor, anatomy: Tensor, own: Tensor) -> Decomposition:
-        closed = recouple(image, restored, mask)
-        recoupled = dict(zip(RECOUPLINGS, (closed, regain(image, own, restored, mask, closed)), strict=True))
-        return Decomposition(image, mask, anatomy, restored, recoupled, recouple(image, beside, mask))
-
-    return [taken_apart(*each) for each in zip(images, anatomies, drawn, strict=True)]
+    with autocast(image.device, precision):
+        anatomy = mirrored(networks.see_whole, scan)
+        beside = from_context(shown(anatomy, brain))
+        restored = mirrored(restore, shown(anatomy, brain))
+        soft = torch.cat([(~brain).float(), restored[None]], 1)
+        drawn = networks.recouple(soft, position, scan, _labelled(restored, brain))[0, 0].float()
+    closed = recouple(image, restored, mask)
+    learned = regain(image, drawn, restored, mask, closed)
+    recoupled = dict(zip(RECOUPLINGS, (closed, learned), strict=True))
+    return Decomposition(image, mask, anatomy, restored, recoupled, recouple(image, beside, mask))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from anatomad.models.dal import DisentangledAnatomy
 from anatomad.planner.plan import METHOD, Plan
-from anatomad.predict.decompose import decompose, decompose_case
+from anatomad.predict.decompose import decompose
 
 
 class Parts(Protocol):
@@ -48,8 +48,6 @@ class Reader:
         networks: Builds its networks for a plan; their weights are all that training leaves behind.
         read: Takes networks in evaluation mode, a normalised scan [x, y, z] on the working grid (sides that divide by
             the networks' stride), its brain [x, y, z] and the precision of convolutions.
-        read_together: The same for the scans of one case, which share brain and grid, where reading one helps with the
-            others; by default each is read alone.
         writes_phi: Whether it restores a pseudo-healthy image.
         writes_anatomy: Whether it tells tissues apart.
     """
@@ -57,15 +55,8 @@ class Reader:
     name: str
     networks: Callable[[Plan], nn.Module]
     read: Callable[[Any, Tensor, Tensor, str], Parts]
-    read_together: Callable[[Any, Sequence[Tensor], Tensor, str], Sequence[Parts]] | None = None
     writes_phi: bool = True
     writes_anatomy: bool = False
 
-    def read_case(self, networks: nn.Module, images: Sequence[Tensor], mask: Tensor, precision: str) -> Sequence[Parts]:
-        """Read the scans [x, y, z] of one case, normalised, with their brain."""
-        if self.read_together is None:
-            return [self.read(networks, image, mask, precision) for image in images]
-        return self.read_together(networks, images, mask, precision)
 
-
-DAL = Reader(METHOD, DisentangledAnatomy, decompose, decompose_case, writes_anatomy=True)
+DAL = Reader(METHOD, DisentangledAnatomy, decompose, writes_anatomy=True)

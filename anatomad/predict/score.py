@@ -65,19 +65,23 @@ class Score(BaseModel):
             compared with.
         supplements: Evidence that is added to it, where that finds more.
         shares: So much of each is added.
+        usual: The level (:func:`own_level`) that the sum usually has in healthy scans; 0: the sum stays as it is. Where
+            a scan's level is higher, as in a sequence that the encoder reads less well, the sum is read over it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     residual: Evidence
     supplements: tuple[Evidence, ...] = ()
     shares: tuple[float, ...] = ()
+    usual: float = 0.0
 
     def of(self, parts: Parts, spacing_mm: tuple[float, float, float], rim: Shape) -> Tensor:
         """Score [x, y, z], at least 0; 0 outside the brain and in its rim."""
         found = self.residual.of(parts, spacing_mm, rim)
         for evidence, share in zip(self.supplements, self.shares, strict=True):
             found = found + share * evidence.of(parts, spacing_mm, rim)
-        return found
+        # a scan that lies nearer to its restoration than usual has earned it: nothing is made larger
+        return found / max(1.0, level(found[inner(parts.mask, rim)], self.usual))
 
 
 def reading(parts: Parts, kind: Kind, spacing_mm: tuple[float, float, float], rim: Shape) -> Tensor:

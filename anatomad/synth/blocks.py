@@ -31,7 +31,3 @@ def chequered(
         for axis, (n, mm, offset) in enumerate(zip(shape, spacing_mm, offset_mm, strict=True))
     ]
     return sum(blocks, torch.zeros((), dtype=torch.long, device=device)) % 2 == 0
-
-
-def _along(axis: int) -> list[int]:
-    return [-1 if other == axis else 1 for other in range(3)]

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from anatomad.models.closed_form import recouple
 from anatomad.models.dal import DisentangledAnatomy
-from anatomad.predict.decompose import CONTEXT, RECOUPLINGS, TISSUES, Decomposition, decompose, decompose_case
+from anatomad.predict.decompose import CONTEXT, RECOUPLINGS, TISSUES, Decomposition, decompose
 from anatomad.preprocess.store import load_case
 from tests.train.fold import tiny_plan, write_case
 
@@ -89,19 +89,3 @@ def test_context_restores_each_block_without_its_own_edges(
     nothing = recouple(image, mask.float().expand(3, *mask.shape) / 3, mask)
     torch.testing.assert_close(parts.context.image, nothing.image, atol=1e-4, rtol=1e-4)
     assert (parts.recoupled["closed form"].image - nothing.image).abs().max() > 1e-2
-
-
-def test_scans_of_one_case_share_what_is_restored(networks: DisentangledAnatomy, scan: tuple[Tensor, Tensor]) -> None:
-    image, mask = scan
-    other = torch.where(mask, 1 - image, 0)
-    first, second = decompose_case(networks, [image, other], mask, "float32")
-    for parts, own in ((first, image), (second, other)):
-        check(parts, mask)
-        assert torch.equal(parts.image, own)
-        torch.testing.assert_close(parts.anatomy, decompose(networks, own, mask, "float32").anatomy)
-    assert torch.equal(first.restored, second.restored)
-    assert not torch.equal(first.recoupled["closed form"].image, second.recoupled["closed form"].image)
-    alone = decompose(networks, image, mask, "float32")
-    same = decompose_case(networks, [image, image], mask, "float32")[1]
-    torch.testing.assert_close(same.restored, alone.restored)
-    assert (first.restored - alone.restored).abs().max() > 1e-3

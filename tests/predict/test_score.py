@@ -111,3 +111,16 @@ def test_tissues_that_disagree_add_their_share() -> None:
     tissues = Evidence(kind=TISSUES, smoothing_mm=(0.0,), units=(0.5,))
     both = Score(residual=residual, supplements=(tissues,), shares=(0.25,)).of(parts, SPACING, RIM)
     torch.testing.assert_close(both, 0.5 * inside + 0.25 * divergence / 0.5)
+
+
+def test_a_scan_that_scores_high_all_over_is_read_over_its_own_level() -> None:
+    def score_of(scale: float, usual: float) -> torch.Tensor:
+        residual = torch.where(MASK, torch.linspace(0.5, 1.5, MASK.numel()).view(MASK.shape), 0.0)
+        score = Score(residual=Evidence(kind="learned", smoothing_mm=(0.0,), units=(1.0,)), usual=usual)
+        return score.of(decomposition(scale * residual, MASK), SPACING, RIM)
+
+    plain = score_of(1.0, 0.0)
+    usual = own_level(plain[inner(MASK, RIM)])
+    torch.testing.assert_close(score_of(1.0, usual), plain)
+    torch.testing.assert_close(score_of(3.0, usual), plain)
+    torch.testing.assert_close(score_of(0.5, usual), 0.5 * plain)
