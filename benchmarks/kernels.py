@@ -6,10 +6,12 @@ Every row is a ratio within one run: the operator and its rivals take turns, and
 calls (eager and torch.compile), ``F.gumbel_softmax``, SimpleITK, scipy, and kornia and MONAI, which
 ``pip install 'anatomad[baselines]'`` brings; a row says which was missing. Logits are drawn around a smooth random
 tissue map and around the bundled atlas' tissues, which are real. Writes a table to standard output and its rows, in
-place of older ones of the same operator, shape and map, to ``benchmarks/results/kernels.json``, so that it can be run
-in pieces. It asks for an idle machine: two threads that share a processor with other work wait for each other. Each row
-says how busy it was, and where memory came from: all allocate their results anew, and a fresh page costs more than what
-is written to it.
+place of older ones of the same operator, shape, map and allocator, to ``benchmarks/results/kernels.json``, so that it
+can be run in pieces. It asks for an idle machine: two threads that share a processor with other work wait for each
+other. Each row says how busy it was, and where memory came from: rivals allocate their results anew, and a fresh page
+costs more than what is written to it. With
+``GLIBC_TUNABLES=glibc.malloc.mmap_threshold=1073741824:glibc.malloc.trim_threshold=4294967296`` the C library keeps the
+pages that it has, for all alike.
 """
 
 from __future__ import annotations
@@ -325,10 +327,10 @@ def rows(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
 
 
 def merged(older: list[dict[str, Any]], newer: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """All rows, in the operators' order; the newer of two that measure the same."""
+    """All rows, in the operators' order; the newer of two that measure the same under the same allocator."""
 
     def key(row: dict[str, Any]) -> tuple[Any, ...]:
-        return list(TASKS).index(row["operator"]), len(row["shape"]), row["shape"], row["map"]
+        return list(TASKS).index(row["operator"]), len(row["shape"]), row["shape"], row["map"], row["allocator"]
 
     of = {json.dumps(key(row)): row for row in (*older, *newer)}
     return sorted(of.values(), key=key)

@@ -6,9 +6,7 @@
 #include <string>
 #include <vector>
 
-#ifdef __linux__
-#include <sys/mman.h>
-#endif
+#include "memory.h"
 
 #define ANATOMAD_LEVEL declarations
 #include "kernels.h"
@@ -59,15 +57,6 @@ template <class T = void> T* at(Address address) { return reinterpret_cast<T*>(a
 
 Shape shape(const Sizes& sizes, bool flat, int threads) {
   return {sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], flat, threads};
-}
-
-// Asks for huge pages: fresh memory comes a page at a time, and small ones cost more than what the kernels write.
-void huge_pages([[maybe_unused]] Address address, [[maybe_unused]] std::uintptr_t bytes) {
-#ifdef MADV_HUGEPAGE
-  constexpr Address kPage = 4096;
-  const Address begin = address & ~(kPage - 1), end = (address + bytes + kPage - 1) & ~(kPage - 1);
-  madvise(at(begin), end - begin, MADV_HUGEPAGE);  // a wish: where it is refused, all is as before
-#endif
 }
 
 }  // namespace
@@ -154,5 +143,7 @@ PYBIND11_MODULE(_cpu, m) {
            },
            Release());
   m.def("levels", &levels);
-  m.def("huge_pages", &huge_pages);
+  py::class_<Block>(m, "Block", py::buffer_protocol()).def(py::init<size_t>(), py::arg("bytes")).def_buffer([](Block& b) {
+    return py::buffer_info(static_cast<uint8_t*>(b.address()), static_cast<py::ssize_t>(b.bytes()));
+  });
 }

@@ -21,7 +21,7 @@ _FLOATS = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
 _SCORES = {torch.uint8: "u8", torch.uint16: "u16"}
 _NAMES = _FLOATS | _SCORES
 _LABELS_AND_FLOATS = {*_FLOATS, torch.uint8}
-_HUGE = 2**25  # bytes from which on glibc maps every tensor afresh: zeroing small pages would cost more than the kernel
+_KEPT = 2**22  # bytes from which on a result's memory is kept for the next: fresh pages cost more than the kernel
 _MOST_CLASSES = 64  # of the edge operators' bit sets
 _BIT_SETS = ("argmax_edges", "argmax_edges_backward", "edge_magnitude", "edge_magnitude_backward")
 
@@ -87,10 +87,12 @@ def _channels(x: Tensor) -> list[int]:
 
 
 def _empty(x: Tensor, channels: int | None = None, dtype: torch.dtype | None = None) -> Tensor:
-    result = shared.empty(x, channels, dtype)
-    if result.nbytes >= _HUGE:
-        _native().huge_pages(result.data_ptr(), result.nbytes)
-    return result
+    shape, dtype = [x.shape[0], x.shape[1] if channels is None else channels, *x.shape[2:]], dtype or x.dtype
+    size = math.prod(shape) * dtype.itemsize
+    if size < _KEPT:
+        return torch.empty(shape, dtype=dtype)
+    storage = torch.frombuffer(_native().Block(size), dtype=torch.uint8).untyped_storage()
+    return torch.empty(0, dtype=dtype).set_(storage, 0, shape)  # type: ignore[call-overload]
 
 
 def _run(operator: str, result: Tensor, *arguments: Any) -> Tensor:

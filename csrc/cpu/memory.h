@@ -1,0 +1,81 @@
+// Memory of large results. What the framework frees goes back to the system at once, and fresh pages cost more than what
+// the kernels write to them; so a block outlives its tensor, for the next result of its size. Until then its pages are
+// the system's to take when memory is short.
+#pragma once
+#include <sys/mman.h>
+
+#include <cstddef>
+#include <mutex>
+#include <new>
+#include <vector>
+
+// Pages that belong to one tensor at a time.
+class Block {
+ public:
+  explicit Block(size_t bytes) : bytes_(bytes) {
+    const std::lock_guard lock(mutex());
+    auto& free = kept();
+    for (size_t i = free.size(); i-- > 0;)
+      if (free[i].bytes == bytes) {
+        address_ = free[i].address;
+        free.erase(free.begin() + i);
+        return;
+      }
+    address_ = fresh(bytes);
+  }
+
+  ~Block() {
+    offer(address_, bytes_);
+    const std::lock_guard lock(mutex());
+    auto& free = kept();
+    free.push_back({address_, bytes_});
+    size_t total = 0;
+    for (const Kept& each : free) total += each.bytes;
+    while (total > kMost) {
+      total -= free.front().bytes;
+      munmap(free.front().address, free.front().bytes);
+      free.erase(free.begin());
+    }
+  }
+
+  Block(const Block&) = delete;
+  Block& operator=(const Block&) = delete;
+
+  void* address() const { return address_; }
+  size_t bytes() const { return bytes_; }
+
+ private:
+  struct Kept {
+    void* address;
+    size_t bytes;
+  };
+  static constexpr size_t kMost = size_t{1} << 30;  // kept at a time; the oldest go first
+
+  // Neither is ever destroyed: tensors may outlive whatever is.
+  static std::mutex& mutex() {
+    static auto* one = new std::mutex;
+    return *one;
+  }
+  static std::vector<Kept>& kept() {
+    static auto* all = new std::vector<Kept>;
+    return *all;
+  }
+
+  static void* fresh(size_t bytes) {
+    void* address = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (address == MAP_FAILED) throw std::bad_alloc();
+#ifdef MADV_HUGEPAGE
+    madvise(address, bytes, MADV_HUGEPAGE);  // a wish: where it is refused, all is as before
+#endif
+    return address;
+  }
+
+  static void offer([[maybe_unused]] void* address, [[maybe_unused]] size_t bytes) {
+#ifdef MADV_FREE
+    madvise(address, bytes, MADV_FREE);
+#endif
+  }
+
+  void* address_;
+  size_t bytes_;
+};
