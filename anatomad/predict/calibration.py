@@ -44,7 +44,7 @@ class Calibration(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    version: Literal[2] = 2
+    version: Literal[3] = 3  # 3: tissues disagree with a sign; the mean over widths
     score: Score
     levels: tuple[float, ...]
     probabilities: tuple[float, ...]

@@ -13,7 +13,6 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from anatomad.planner.plan import Plan
-from anatomad.predict.decompose import TISSUES
 from anatomad.predict.field import Field, field_at, measure_field, position_in_brain
 from anatomad.predict.reader import Parts
 from anatomad.predict.score import Evidence, Kind, Score, inner, level, own_level, reading
@@ -59,13 +58,11 @@ class Ruler:
     """How one reading is measured: its field, the level that is usual, and its unit."""
 
     field: Field | None
-    usual: float | None
+    usual: float
     unit: float
 
     def measured(self, values: Magnitudes) -> Magnitudes:
         """Magnitudes over their field, in units of healthy scans."""
-        if self.usual is None:
-            return values / np.float32(self.unit)
         return values / np.float32(self.unit * level(torch.from_numpy(values), self.usual))
 
 
@@ -116,16 +113,14 @@ def _rulers(healthy: Sequence[Readings]) -> dict[Term, Ruler]:
     fields = {kind: measure_field([r.readings[kind] for r in healthy], places) for kind in healthy[0].readings}
     real = [r for r in healthy if r.trial == "real"]
     return {
-        (kind, over): _ruler(kind, field if over else None, real)
+        (kind, over): _ruler([r.over(kind, field if over else None) for r in real], field if over else None)
         for kind, field in fields.items()
         for over in (False, True)
     }
 
 
-def _ruler(kind: Kind, field: Field | None, real: Sequence[Readings]) -> Ruler:
-    values = [r.over(kind, field) for r in real]
-    # How far tissues disagree is in nats, whatever the sequence; a residual is in units that a sequence may stretch.
-    usual = None if kind[0] == TISSUES else float(np.median([own_level(torch.from_numpy(v)) for v in values]))
+def _ruler(values: Sequence[Magnitudes], field: Field | None) -> Ruler:
+    usual = float(np.median([own_level(torch.from_numpy(v)) for v in values]))
     plain = Ruler(field, usual, 1.0)
     unit = float(np.quantile(np.concatenate([plain.measured(v) for v in values]), 0.99))
     return Ruler(field, usual, max(1e-3, unit))
@@ -137,7 +132,7 @@ def _evidence(name: str, bank: tuple[float, ...], over: bool, rulers: Mapping[Te
         kind=name,
         smoothing_mm=bank,
         fields=tuple(r.field for r in used if r.field is not None),
-        usual=tuple(r.usual for r in used if r.usual is not None),
+        usual=tuple(r.usual for r in used),
         units=tuple(r.unit for r in used),
     )
 
@@ -164,9 +159,9 @@ def _terms(evidence: Evidence) -> list[Term]:
 
 
 def _score(score: Score, values: Mapping[Term, Magnitudes]) -> Magnitudes:
-    result: Magnitudes = np.max([values[term] for term in _terms(score.residual)], axis=0)
+    result: Magnitudes = np.mean([values[term] for term in _terms(score.residual)], axis=0)
     for evidence, share in zip(score.supplements, score.shares, strict=True):
-        result = result + np.float32(share) * np.max([values[term] for term in _terms(evidence)], axis=0)
+        result = result + np.float32(share) * np.mean([values[term] for term in _terms(evidence)], axis=0)
     return result
 
 

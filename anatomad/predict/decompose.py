@@ -17,8 +17,6 @@ from anatomad.synth.blocks import chequered
 RECOUPLINGS = ("closed form", "learned")
 TISSUES, CONTEXT = "tissues", "context"
 
-_LEAST_PROBABILITY = 0.01  # of a tissue: how sure a network is beyond this is its habit rather than evidence
-
 
 @dataclass(frozen=True)
 class Decomposition:
@@ -55,15 +53,14 @@ class Decomposition:
         return (TISSUES, CONTEXT)
 
     def residual(self, kind: str) -> Tensor:
-        """Evidence [x, y, z]; 0 outside the brain.
+        """Evidence, signed; 0 outside the brain.
 
-        The signed difference from a pseudo-healthy image in predicted SDs: that of a recoupling, or, as ``CONTEXT``,
-        the closed form's of the anatomy that context alone restores; or, as ``TISSUES``, the Kullback-Leibler
-        divergence of the tissues seen from those restored, nats.
+        The difference from a pseudo-healthy image in predicted SDs [x, y, z]: that of a recoupling, or, as ``CONTEXT``,
+        the closed form's of the anatomy that context alone restores; or, as ``TISSUES``, the probabilities of the
+        tissues seen minus those restored [tissue, x, y, z].
         """
         if kind == TISSUES:
-            seen, restored = (p.clamp(min=_LEAST_PROBABILITY).log() for p in (self.anatomy, self.restored))
-            return torch.where(self.mask, (self.anatomy * (seen - restored)).sum(0), 0.0)
+            return torch.where(self.mask, self.anatomy - self.restored, 0.0)
         answer = self.context if kind == CONTEXT else self.recoupled[kind]
         return torch.where(self.mask, (self.image - answer.image) / answer.spread, 0.0)
 

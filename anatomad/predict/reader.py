@@ -33,7 +33,10 @@ class Parts(Protocol):
         """Names of further evidence, which may be added to a residual; none where the method has no other."""
 
     def residual(self, kind: str) -> Tensor:
-        """How far each voxel is from healthy by that residual or supplement, signed or not; 0 outside the brain."""
+        """How far each voxel is from healthy by that residual or supplement, signed or not; 0 outside the brain.
+
+        A supplement may have several parts [part, x, y, z].
+        """
 
     def phi(self, kind: str) -> Tensor | None:
         """Pseudo-healthy image of the residual, where there is one."""

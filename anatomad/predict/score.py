@@ -26,16 +26,15 @@ class Evidence(BaseModel):
 
     Attributes:
         kind: Name of a residual of the method or of a supplement.
-        smoothing_mm: Gaussian FWHMs; the signed residual is smoothed, so that misplaced borders, bright on one side
-            and dark on the other, cancel while lesions, which keep their sign, stay.
+        smoothing_mm: Gaussian FWHMs; what is signed is smoothed with its sign, so that misplaced borders, bright on one
+            side and dark on the other, cancel while lesions, which keep their sign, stay.
         fields: For each width, how large its magnitude usually is where in a healthy brain
             (:func:`anatomad.predict.field.measure_field`); none: the same everywhere.
         usual: For each width, the level (:func:`level`) that healthy scans usually have. A scan's magnitudes are read
             over its own level, so that a sequence which restores less well is not anomalous as a whole; none: as they
             are.
-        units: 99th percentile of each in healthy brains. In these units the evidence is the largest of them: a voxel
-            is as anomalous as at the scale that suits its lesion best (a bank of matched filters; Lindeberg, Int J
-            Comput Vis 1998).
+        units: 99th percentile of each in healthy brains. In these units the evidence is the mean over the widths: a
+            lesion shows at several scales, a vessel or a misplaced border at one.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -54,7 +53,7 @@ class Evidence(BaseModel):
         if self.usual:
             inside = inner(parts.mask, rim)
             readings = [r / level(r[inside], usual) for r, usual in zip(readings, self.usual, strict=True)]
-        return torch.stack([r / unit for r, unit in zip(readings, self.units, strict=True)]).amax(0)
+        return torch.stack([r / unit for r, unit in zip(readings, self.units, strict=True)]).mean(0)
 
 
 class Score(BaseModel):
@@ -85,7 +84,8 @@ class Score(BaseModel):
 
 
 def reading(parts: Parts, kind: Kind, spacing_mm: tuple[float, float, float], rim: Shape) -> Tensor:
-    """Magnitude of smoothed evidence [x, y, z]; 0 outside the brain and in its rim.
+    """Magnitude of smoothed evidence [x, y, z], of several parts the root of their squares' sum; 0 outside the brain
+    and in its rim.
 
     Args:
         parts: A scan taken apart.
@@ -94,7 +94,8 @@ def reading(parts: Parts, kind: Kind, spacing_mm: tuple[float, float, float], ri
         rim: Thickness of the brain's rim along each axis, voxels.
     """
     name, width = kind
-    return smoothed(parts.residual(name), parts.mask, width, spacing_mm).abs() * inner(parts.mask, rim)
+    found = smoothed(parts.residual(name), parts.mask, width, spacing_mm)
+    return (found.abs() if found.ndim == 3 else found.norm(dim=0)) * inner(parts.mask, rim)
 
 
 def level(magnitudes: Tensor, usual: float) -> float:
@@ -118,10 +119,10 @@ def inner(mask: Tensor, rim: Shape) -> Tensor:
 
 
 def smoothed(residual: Tensor, mask: Tensor, fwhm_mm: float, spacing_mm: Sequence[float]) -> Tensor:
-    """Residual [x, y, z] smoothed within the brain by a Gaussian of ``fwhm_mm``."""
+    """Residual [x, y, z], or parts of it [part, x, y, z], smoothed within the brain by a Gaussian of ``fwhm_mm``."""
     if fwhm_mm <= 0:
         return residual
     x, y, z = (fwhm_mm / _FWHM / s for s in spacing_mm)
     weight = gaussian_blur(mask[None, None].float(), (x, y, z))
-    mean = gaussian_blur((residual * mask)[None, None], (x, y, z)) / weight.clamp(min=0.05)
-    return torch.where(mask, mean[0, 0], 0.0)
+    mean = gaussian_blur((residual * mask).reshape(1, -1, *mask.shape), (x, y, z)) / weight.clamp(min=0.05)
+    return torch.where(mask, mean.reshape(residual.shape), 0.0)
