@@ -112,14 +112,12 @@ def _rulers(healthy: Sequence[Readings]) -> dict[Term, Ruler]:
     places = [r.position for r in healthy]
     fields = {kind: measure_field([r.readings[kind] for r in healthy], places) for kind in healthy[0].readings}
     real = [r for r in healthy if r.trial == "real"]
-    return {
-        (kind, over): _ruler([r.over(kind, field if over else None) for r in real], field if over else None)
-        for kind, field in fields.items()
-        for over in (False, True)
-    }
+    each = product(fields, (False, True))
+    return {(kind, over): _ruler(kind, fields[kind] if over else None, real) for kind, over in each}
 
 
-def _ruler(values: Sequence[Magnitudes], field: Field | None) -> Ruler:
+def _ruler(kind: Kind, field: Field | None, real: Sequence[Readings]) -> Ruler:
+    values = [r.over(kind, field) for r in real]
     usual = float(np.median([own_level(torch.from_numpy(v)) for v in values]))
     plain = Ruler(field, usual, 1.0)
     unit = float(np.quantile(np.concatenate([plain.measured(v) for v in values]), 0.99))
