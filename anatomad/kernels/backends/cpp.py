@@ -91,8 +91,7 @@ def _empty(x: Tensor, channels: int | None = None, dtype: torch.dtype | None = N
     size = math.prod(shape) * dtype.itemsize
     if size < _KEPT:
         return torch.empty(shape, dtype=dtype)
-    storage = torch.frombuffer(_native().Block(size), dtype=torch.uint8).untyped_storage()
-    return torch.empty(0, dtype=dtype).set_(storage, 0, shape)  # type: ignore[call-overload]
+    return torch.frombuffer(_native().Block(size), dtype=dtype).resize_(shape)
 
 
 def _run(operator: str, result: Tensor, *arguments: Any) -> Tensor:
