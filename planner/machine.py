@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from anatomad.errors import UsageError
-from anatomad.parallel import total_memory
+from anatomad.parallel import cores, total_memory
 
 GB = 10**9
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(GB?|GiB)", re.IGNORECASE)
@@ -32,6 +32,8 @@ class Machine(BaseModel):
         memory_gb: Memory for a training step, GB (10^9 bytes): of the GPU, or RAM.
         precision: In which convolutions run there when a plan leaves it to the hardware.
         time_s: Seconds that training may take; None takes the steps of the plan.
+        ram_gb: RAM, GB; None where it is not known. Of a CPU that is ``memory_gb``.
+        cores: Of the CPU.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -39,6 +41,8 @@ class Machine(BaseModel):
     memory_gb: Annotated[float, Field(gt=0)]
     precision: Literal["float32", "bfloat16"]
     time_s: Annotated[float, Field(gt=0)] | None = None
+    ram_gb: Annotated[float, Field(gt=0)] | None = None
+    cores: Annotated[int, Field(gt=0)] = 1
 
     def precision_of(self, wanted: Precision) -> Precision:
         """What a plan's ``precision`` means here."""
@@ -83,11 +87,18 @@ def native_bfloat16() -> bool:
 
 
 def _gpu(memory_gb: float, time_s: float | None) -> Machine:
-    return Machine(kind="gpu", memory_gb=round(memory_gb, 1), precision="bfloat16", time_s=time_s)
+    size = round(memory_gb, 1)
+    return Machine(kind="gpu", memory_gb=size, precision="bfloat16", time_s=time_s, ram_gb=_ram_gb(), cores=cores())
 
 
 def _cpu(time_s: float | None) -> Machine:
-    ram = total_memory()  # not what is free just now: the same command would plan differently from day to day
-    memory_gb = _UNKNOWN_GB if ram is None else max(1.0, float(ram // GB))
+    ram_gb = _ram_gb()
+    memory_gb = ram_gb or _UNKNOWN_GB
     precision: Literal["float32", "bfloat16"] = "bfloat16" if native_bfloat16() else "float32"
-    return Machine(kind="cpu", memory_gb=memory_gb, precision=precision, time_s=time_s)
+    return Machine(kind="cpu", memory_gb=memory_gb, precision=precision, time_s=time_s, ram_gb=ram_gb, cores=cores())
+
+
+def _ram_gb() -> float | None:
+    """RAM in whole GB: not what is free just now, or the same command would plan differently from day to day."""
+    ram = total_memory()
+    return None if ram is None else max(1.0, float(ram // GB))

@@ -20,6 +20,7 @@ from anatomad.planner.plan import RECOUPLING_WIDTH, SLICES, Plan
 MB = 10**6
 RESERVED_GB = 0.75  # the process itself, or a GPU's context and libraries
 USABLE = 0.85  # of the rest: operators need room to work, and free memory comes in pieces
+KEPT = 12  # times their size on disk: stored cases in memory, and as float32 too, with room to work with them
 
 _FLOAT, _HALF, _INDEX = 4, 2, 8
 _CODE, _QUARTILES, _HIDDEN = 8, 3, 32
@@ -179,6 +180,19 @@ def fullest(plan: Plan, machine: Machine) -> list[Line]:
 def usable(machine: Machine) -> float:
     """Bytes of a machine's memory that a plan may fill with tensors."""
     return max(0.0, machine.memory_gb - RESERVED_GB) * USABLE * GB
+
+
+def stored(plan: Plan, channels: int) -> float:
+    """Bytes of a stored case: its channels in float16; tissues and brain, a byte each."""
+    return float(math.prod(plan.box) * (_HALF * channels + len(plan.tissues) + 1))
+
+
+def spare_ram(plan: Plan, machine: Machine) -> float:
+    """Bytes of RAM that the process and, on a CPU, a training step leave free; 0 where RAM is not known."""
+    if machine.kind == "gpu":
+        return max(0.0, ((machine.ram_gb or 0.0) - RESERVED_GB) * GB)
+    taken = peak(predict(plan, machine.precision_of(plan.precision)).training)
+    return max(0.0, (machine.memory_gb - RESERVED_GB) * GB - taken)
 
 
 class _Model:

@@ -228,9 +228,15 @@ class _Network(_Frozen):
 
 
 class Configuration(_Network):
-    """One way to learn from a data set, with the memory that it is predicted to need."""
+    """One way to learn from a data set, with the memory that it is predicted to need.
+
+    How cases are read changes nothing that is learnt, and so is no part of what a model keeps.
+    """
 
     memory_mb: Memory
+    loader_workers: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="threads that read the cases of the next batch; 0: none, cases stay in memory"
+    )
 
 
 class Plan(_Shared, _Network):

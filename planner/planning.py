@@ -87,7 +87,8 @@ def make_plan(
     }
     try:
         configurations = {
-            name: _configuration(table, name, each, shared, machine, subjects) for name, each in forms.items()
+            name: _configuration(table, name, each, shared, machine, (subjects, len(fingerprint.cases)))
+            for name, each in forms.items()
         }
         table.check_settings()
         return PlanFile(
@@ -145,8 +146,9 @@ def _forms(table: _Table, sides: Shape, spacing_mm: rules.Triple) -> dict[str, n
 
 
 def _configuration(
-    table: _Table, name: str, found: networks.Form, shared: Mapping[str, Any], machine: Machine, subjects: int
+    table: _Table, name: str, found: networks.Form, shared: Mapping[str, Any], machine: Machine, counts: tuple[int, int]
 ) -> Configuration:
+    subjects, cases = counts
     add = table.under(f"configurations.{name}")
     own: dict[str, Any] = {
         "dimension": found.dimension,
@@ -182,7 +184,9 @@ def _configuration(
     peaks = Memory(training=needed.training_mb(), prediction=needed.prediction_mb())
     for key, value in peaks:
         table.state(f"configurations.{name}.memory_mb.{key}", Choice(value, told))
-    return Configuration(**own, memory_mb=peaks)
+    case, spare = memory.stored(plan(), len(shared["channel_names"])), memory.spare_ram(plan(), machine)
+    workers = add("loader_workers", rules.loader_workers(case, cases, batch_size, spare, machine.cores))
+    return Configuration(**own, memory_mb=peaks, loader_workers=workers)
 
 
 def _stages(table: _Table, name: str, choice: Choice[Stages]) -> Stages:

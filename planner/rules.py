@@ -9,6 +9,8 @@ from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 
+from anatomad.planner import memory
+from anatomad.planner.machine import GB
 from anatomad.planner.plan import Range, Shape, Treatment
 from anatomad.planner.records import ChannelFingerprint
 from anatomad.planner.splits import LEAVE_ONE_OUT_BELOW, number_of_folds
@@ -186,6 +188,29 @@ def smoothing(spacing_mm: float) -> Choice[tuple[float, ...]]:
         f"largest lesion's {LARGE_MM[1]:g} mm",
         {"spacing_mm": spacing_mm, "largest_lesion_mm": LARGE_MM[1]},
     )
+
+
+def loader_workers(case: float, cases: int, batch_size: int, spare: float, cores: int) -> Choice[int]:
+    """Threads that read the cases of the next batch while a step is at work.
+
+    Args:
+        case: Bytes of a stored case.
+        cases: How many there are.
+        batch_size: Samples of a step, each of its own case.
+        spare: Bytes of RAM that training leaves free.
+        cores: Of the CPU.
+    """
+    kept, ahead = memory.KEPT * case * cases, 2 * case * batch_size
+    numbers = {"cases_gb": kept / GB, "two_batches_gb": ahead / GB, "free_ram_gb": spare / GB, "cores": cores}
+    told = f"{spare / GB:.3g} GB of RAM that training leaves free"
+    if kept <= spare:
+        return Choice(0, f"all {cases} cases, {kept / GB:.3g} GB, stay in the {told}: each is read once", numbers)
+    why = f"the {cases} cases, {kept / GB:.3g} GB, do not fit into the {told}"
+    if ahead > spare:
+        return Choice(0, f"{why}, nor do two batches, {ahead / GB:.3g} GB: a case is read when it is drawn", numbers)
+    value = min(cores, batch_size)
+    why = f"{why}: as many threads as cores ({cores}), at most one per sample, read a batch ahead, {ahead / GB:.3g} GB"
+    return Choice(value, why, numbers)
 
 
 def folds(subjects: int) -> Choice[int]:

@@ -57,7 +57,17 @@ def _train(args: argparse.Namespace) -> int:
     method = find_method(args.method)
     fold, target = folds[number], folder / planned.model_name(number, plan.configuration, method.name)
     budget_s = planned.machine.time_s if budget_s is None else budget_s
-    job = Job(plan, fold, folder / "store", target, choose_device(args.device), budget_s, method=method)
+    workers = planned.configurations[plan.configuration].loader_workers
+    job = Job(
+        plan,
+        fold,
+        folder / "store",
+        target,
+        choose_device(args.device),
+        budget_s,
+        method=method,
+        loader_workers=workers,
+    )
     if finished_model(target) is None:
         say(f"{dataset.name} {target.name}: {len(fold.train)} cases train, {len(fold.val)} validate; model in {target}")
         make_folder(target)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,8 +23,6 @@ from anatomad.preprocess.store import StoredCase, load_case, preprocessing_diges
 from anatomad.synth.deform import CaseVolumes, Patch
 from anatomad.synth.draws import Draws
 
-_MEMORY_SHARE = 12  # stored cases stay in memory, and as float32 too, when this many times their size is free
-
 
 @dataclass(frozen=True)
 class Sample:
@@ -40,19 +39,33 @@ class CaseSource(Sequence[StoredCase]):
     Args:
         folder: The store.
         ids: Case ids.
+        workers: Threads that read what is expected, where cases are not kept; 0: a case is read when it is asked for.
     """
 
-    def __init__(self, folder: Path, ids: Sequence[str]) -> None:
+    def __init__(self, folder: Path, ids: Sequence[str], workers: int = 0) -> None:
         self.ids, self._folder = tuple(ids), folder
-        self.needed = _MEMORY_SHARE * sum((folder / f"{case_id}.safetensors").stat().st_size for case_id in ids)
+        self.needed = memory.KEPT * sum((folder / f"{case_id}.safetensors").stat().st_size for case_id in ids)
         free = free_memory()
         self.in_memory = free is None or self.needed < free
         self._kept: dict[int, StoredCase] = {}
+        self._readers = ThreadPoolExecutor(workers) if workers and not self.in_memory else None
+        self._coming: dict[int, Future[StoredCase]] = {}
+
+    def expect(self, indices: Iterable[int]) -> None:
+        """Begin to read the cases that are asked for next; what else was read ahead is let go."""
+        if self._readers is not None:
+            submit, coming = self._readers.submit, self._coming
+            self._coming = {
+                index: coming.get(index) or submit(load_case, self._folder, self.ids[index])
+                for index in dict.fromkeys(indices)
+            }
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def __getitem__(self, index: int) -> StoredCase:  # type: ignore[override]  # no slices
+        if index in self._coming:
+            return self._coming[index].result()
         case = self._kept.get(index) or load_case(self._folder, self.ids[index])
         if self.in_memory:
             self._kept[index] = case
@@ -62,9 +75,9 @@ class CaseSource(Sequence[StoredCase]):
 class SampleLoader(SlimDataLoaderBase):  # type: ignore[misc]  # batchgenerators has no types
     """Samples of the step that ``step`` names, a list of ``plan.batch_size`` per batch.
 
-    It runs in the training process: a stored case is a few megabytes away, while patches are drawn on the device that
-    trains, so that worker processes would only add copies. All cases stay there, or none where they would not fit. What
-    it yields depends on (seed, stage, step) alone.
+    It runs in the training process: patches are drawn on the device that trains, and worker processes would only add
+    copies. All cases stay there, or none where they would not fit; then those of the next batch are read while the step
+    is at work. What it yields depends on (seed, stage, step) alone.
     """
 
     def __init__(self, cases: CaseSource, plan: Plan, stage: str, device: torch.device, step: int = 0) -> None:
@@ -76,15 +89,17 @@ class SampleLoader(SlimDataLoaderBase):  # type: ignore[misc]  # batchgenerators
 
     def generate_train_batch(self) -> list[Sample]:
         """Samples of the present step; the next call gives those of the next one."""
-        samples = [
-            self._sample(Draws(self._seed, self._stage, self.step, k, device=self._device))
-            for k in range(self.batch_size)
-        ]
+        now, then = self._drawn(self.step), self._drawn(self.step + 1)
+        self._data.expect(index for index, _ in (*now, *then))
         self.step += 1
-        return samples
+        return [self._sample(index, draws) for index, draws in now]
 
-    def _sample(self, draws: Draws) -> Sample:
-        index = draws.integer(0, len(self._data) - 1)
+    def _drawn(self, step: int) -> list[tuple[int, Draws]]:
+        """Case, and randomness for the rest, of each sample of a step."""
+        draws = [Draws(self._seed, self._stage, step, k, device=self._device) for k in range(self.batch_size)]
+        return [(each.integer(0, len(self._data) - 1), each) for each in draws]
+
+    def _sample(self, index: int, draws: Draws) -> Sample:
         case = self._data[index]
         channel = draws.integer(0, len(case.image) - 1)
         volumes = self._ready.get((index, channel)) or volumes_of(case, channel, self._device)

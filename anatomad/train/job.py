@@ -38,6 +38,7 @@ class Job:
         budget_s: Seconds the whole run may take; None takes the plan's steps.
         checkpoint_s: Seconds between two checkpoints.
         method: What to train.
+        loader_workers: Threads that read cases ahead where they are not kept in memory.
     """
 
     plan: Plan
@@ -48,6 +49,7 @@ class Job:
     budget_s: float | None = None
     checkpoint_s: float = 60.0
     method: Method = DAL
+    loader_workers: int = 0
 
     def identity(self) -> str:
         """Digest of what a checkpoint must have been made with to be continued."""

@@ -68,7 +68,7 @@ class _Run:
     def __init__(self, job: Job, lease: Lease, began: float) -> None:
         self.job, self._lease = job, lease
         self._precision = precision_of(job.device, job.plan.precision)
-        self._cases = CaseSource(job.store, job.fold.train)
+        self._cases = CaseSource(job.store, job.fold.train, job.loader_workers)
         self._validation = CaseSource(job.store, job.fold.val)
         self._checkpoints = job.folder / "checkpoints"
         torch.manual_seed(job.plan.seed)

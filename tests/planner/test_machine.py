@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 
 from anatomad.errors import UsageError
+from anatomad.parallel import cores
 from anatomad.planner import machine
 
 
@@ -21,6 +22,7 @@ def test_auto_takes_the_card_where_there_is_one(monkeypatch: pytest.MonkeyPatch)
     cards(monkeypatch, "38147\n1000\n")
     found = machine.find_machine("auto", 60)
     assert (found.kind, found.memory_gb, found.precision, found.time_s) == ("gpu", 40.0, "bfloat16", 60)
+    assert (found.ram_gb, found.cores) == (13.0, cores())
     assert machine.find_machine("cpu").kind == "cpu"
     for nothing in (None, "", "No devices were found\n"):
         cards(monkeypatch, nothing)

@@ -74,6 +74,18 @@ def test_every_value_of_the_plan_has_its_reason() -> None:
     assert all(decision.reason and decision.value for decision in planned.decisions)
 
 
+def test_cases_beyond_ram_are_read_ahead() -> None:
+    assert make_plan(USUAL, CPU).configurations["2d"].loader_workers == 0
+    many = fingerprint(*[image()] * 500)
+    workstation = card(8).model_copy(update={"ram_gb": 16.0, "cores": 6})
+    assert make_plan(many, workstation).configurations["2d"].loader_workers == 6
+    assert make_plan(many, workstation.model_copy(update={"ram_gb": 64.0})).configurations["2d"].loader_workers == 0
+    assert make_plan(many, card(8)).configurations["2d"].loader_workers == 0  # RAM is not known
+    by_hand = make_plan(USUAL, CPU, settings={"configurations.2d.loader_workers": "2"})
+    assert by_hand.configurations["2d"].loader_workers == 2
+    assert by_hand.configuration().digest() == make_plan(USUAL, CPU).configuration().digest()
+
+
 def test_decisions_are_kept_with_their_figures() -> None:
     rows = {row.name: row for row in make_plan(USUAL, CPU).decisions}
     assert rows["spacing_mm"].numbers == {"in_plane_mm": 0.87, "slice_mm": 1.0, "scans": 42}

@@ -1,3 +1,4 @@
+import re
 from itertools import pairwise
 
 import pytest
@@ -50,6 +51,23 @@ def test_thick_slices_keep_their_spacing_where_they_agree() -> None:
     assert rules.spacing([sagittal] * 3 + [axial]).value == (6.0, 2.0, 2.0)
     assert rules.spacing([axial, axial, sagittal]).value == (2.0, 2.0, 2.0)
     assert rules.spacing([image(spacing_mm=(0.5, 0.5, 5.0))]).value == (2.0, 2.0, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("cases", "spare", "workers", "words"),
+    [
+        (42, 3.6e9, 0, "all 42 cases, 3.53 GB, stay in the 3.6 GB of RAM that training leaves free"),
+        (42, 3.5e9, 6, r"do not fit into .*: as many threads as cores \(6\), .* a batch ahead, 0.112 GB"),
+        (100_000, 2e8, 6, "the 100000 cases, 8.4e"),
+        (42, 1.1e8, 0, "nor do two batches, 0.112 GB: a case is read when it is drawn"),
+    ],
+)
+def test_loader_workers_from_free_ram(cases: int, spare: float, workers: int, words: str) -> None:
+    choice = rules.loader_workers(7e6, cases, 8, spare, 6)
+    assert choice.value == workers
+    assert re.search(words, choice.reason)
+    assert choice.numbers["free_ram_gb"] == spare / 1e9
+    assert rules.loader_workers(7e6, cases, 8, spare, 64).value == min(8, workers * 64)
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,7 @@ def tiny_plan(**changes: Any) -> Plan:
 def plan_file(*plans: Plan) -> PlanFile:
     """Plan file whose configurations are ``plans``; what they share is that of the first."""
     shared = {key: getattr(plans[0], key) for key in PlanFile.model_fields if key in Plan.model_fields}
-    own = Configuration.model_fields.keys() - {"memory_mb"}
+    own = Configuration.model_fields.keys() - {"memory_mb", "loader_workers"}
     memory = Memory(training=1, prediction=1)
     configurations = {
         plan.configuration: Configuration(memory_mb=memory, **{key: getattr(plan, key) for key in own})

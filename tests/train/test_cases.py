@@ -1,3 +1,4 @@
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -6,6 +7,7 @@ import torch
 
 from anatomad.errors import DataError
 from anatomad.planner import memory
+from anatomad.preprocess.store import StoredCase, load_case
 from anatomad.train import cases
 from anatomad.train.cases import CaseSource, SampleLoader, check_store, whole_case
 from tests.train.fold import FOLD, SIDE, make_job, tiny_plan, write_case
@@ -28,6 +30,34 @@ def test_samples_depend_on_the_step_alone(tmp_path: Path, monkeypatch: pytest.Mo
             assert torch.equal(a.volumes.tissue_and_image, b.volumes.tissue_and_image)
             assert torch.equal(a.draws.normal(4), b.draws.normal(4))
     assert {sample.case_id for _ in range(9) for sample in next(first)} == {"a", "b"}
+
+
+def test_cases_of_the_next_batch_are_read_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, readers = tiny_plan(batch_size=2), []
+    make_job(tmp_path, plan)
+
+    def load(folder: Path, case_id: str) -> StoredCase:
+        readers.append(threading.current_thread())
+        return load_case(folder, case_id)
+
+    monkeypatch.setattr(cases, "load_case", load)
+    monkeypatch.setattr(cases, "free_memory", lambda: 1000)
+    ahead, alone = CaseSource(tmp_path / "store", FOLD.train, workers=3), CaseSource(tmp_path / "store", FOLD.train)
+    first, second = SampleLoader(ahead, plan, "anatomy", CPU), SampleLoader(alone, plan, "anatomy", CPU)
+    drawn = [next(first) for _ in range(6)]
+    first.step = 2  # as after a roll-back
+    drawn += [next(first) for _ in range(2)]
+    assert threading.main_thread() not in readers
+    assert len(readers) < 2 * len(drawn)  # a case that two batches ask for is read once
+    for batch, step in zip(drawn, [*range(6), 2, 3], strict=True):
+        second.step = step
+        for ours, theirs in zip(batch, next(second), strict=True):
+            assert ours.case_id == theirs.case_id
+            assert torch.equal(ours.volumes.tissue_and_image, theirs.volumes.tissue_and_image)
+    (tmp_path / "store" / "b.safetensors").write_bytes(b"damaged")
+    ahead.expect(())
+    with pytest.raises(DataError, match=r"b\.safetensors"):
+        [next(first) for _ in range(6)]
 
 
 def test_cases_stay_on_a_gpu_only_beside_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
