@@ -1,6 +1,6 @@
 """The operators the method stands on, each with a plain torch reference and faster backends that equal it."""
 
-from anatomad.kernels._select import info
+from anatomad.kernels._select import info, serving
 from anatomad.kernels.contrast import contrast
 from anatomad.kernels.edges import argmax_edges, edge_magnitude, edges
 from anatomad.kernels.label_map import label_map
@@ -20,5 +20,6 @@ __all__ = [
     "one_hot",
     "one_hot_argmax",
     "resample_argmax",
+    "serving",
     "sobel",
 ]

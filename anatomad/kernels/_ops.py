@@ -37,8 +37,7 @@ OPERATORS = tuple(_SCHEMAS)
 
 def _dispatching(operator: str) -> Callable[..., Any]:
     def run(*arguments: Any) -> Any:
-        tensors = [a for a in arguments if isinstance(a, Tensor)]
-        return getattr(backend_for(operator, *tensors), operator)(*arguments)
+        return getattr(backend_for(operator, *arguments), operator)(*arguments)
 
     return run
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import importlib
 import os
+from collections.abc import Sequence
 from types import ModuleType
+from typing import Any
 
 from torch import Tensor
 
 from anatomad.errors import UsageError
+from anatomad.kernels._agreement import agrees, disagreements
 
 VARIABLE = "ANATOMAD_KERNELS"
-# The GPU kernels have compiled and been interpreted, but never run on a GPU: until they have, they serve by name only.
-ORDER = {"cpu": ("cpp", "reference"), "cuda": ("reference",)}
+ORDER = {"cpu": ("cpp", "reference"), "cuda": ("cuda", "triton", "reference")}
 BACKENDS = ("cpp", "cuda", "triton", "reference")
+_PROVEN_HERE = ("cuda", "triton")  # serve unasked where they agree with the reference on this very machine
 _DEVICES = {"cpu": "cpu", "cuda": "gpu"}  # in words: one of the backends is called cuda
 _ELSEWHERE = ("reference",)
 
@@ -35,12 +38,14 @@ def forced() -> str | None:
     return name
 
 
-def backend_for(operator: str, *tensors: Tensor) -> ModuleType:
+def backend_for(operator: str, *arguments: Any) -> ModuleType:
     """The backend for this call.
 
     Raises:
         UsageError: the backend that the environment asks for cannot serve it.
+        ResourceError: see :func:`anatomad.kernels._agreement.agrees`.
     """
+    tensors = [a for a in arguments if isinstance(a, Tensor)]
     name = forced()
     if name is not None:
         module = backend(name)
@@ -52,12 +57,27 @@ def backend_for(operator: str, *tensors: Tensor) -> ModuleType:
             )
         return module
     names = ORDER.get(tensors[0].device.type, _ELSEWHERE)
-    return next(module for module in map(backend, names) if module.supports(operator, *tensors))
+    able = (name for name in names if backend(name).supports(operator, *tensors))
+    return backend(next(name for name in able if _proven(name, operator, arguments)))
+
+
+def _proven(name: str, operator: str, arguments: Sequence[Any]) -> bool:
+    return name not in _PROVEN_HERE or agrees(backend(name), backend("reference"), operator, arguments)
 
 
 def status(name: str) -> str:
     """What there is to say about a backend, in words."""
-    return str(backend(name).status())
+    odd = disagreements(backend(name))
+    told = str(backend(name).status())
+    return f"{told}; not for {', '.join(odd)}, where it differs from the reference" if odd else told
+
+
+def serving(device: str) -> str:
+    """The backend that a call on a kind of device meets first, and its state: ``cpp, x86-64-v4``."""
+    names = (forced(),) if forced() else ORDER.get(device, _ELSEWHERE)
+    states = {name: status(name) for name in names if name}
+    name = next(name for name, state in states.items() if state.startswith("ready") or name == forced())
+    return f"{name}, {states[name].removeprefix('ready (').partition(')')[0]}"
 
 
 def info() -> dict[str, str]:

@@ -34,7 +34,7 @@ class DisentangledAnatomy(nn.Module):
         self.imaging = ImagingEncoder(tissues)
         self.recoupling = RecouplingDecoder(tissues, axes)
         self.tissues = tissues
-        self.patch, self.spacing_mm = plan.patch, plan.spacing_mm
+        self.patch = plan.patch
 
     def see(self, image: Tensor, position: Tensor, mask: Tensor) -> Tensor:
         """Logits of the anatomy in images [batch, 1, ...] of a brain [batch, 1, ...].

@@ -44,7 +44,7 @@ class Calibration(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    version: Literal[3] = 3  # 3: tissues disagree with a sign; the mean over widths
+    version: Literal[4] = 4  # 4: chosen on lesions as diseases make them; no block is restored from context alone
     score: Score
     levels: tuple[float, ...]
     probabilities: tuple[float, ...]

@@ -12,10 +12,9 @@ from torch.nn import functional as F
 from anatomad.models.closed_form import Recoupled, recouple, regain
 from anatomad.models.dal import DisentangledAnatomy, brain_position, labels_in_brain, logits_in_brain
 from anatomad.models.device import autocast
-from anatomad.synth.blocks import chequered
 
 RECOUPLINGS = ("closed form", "learned")
-TISSUES, CONTEXT = "tissues", "context"
+TISSUES = "tissues"
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,6 @@ class Decomposition:
         anatomy: Tissue probabilities [tissue, x, y, z] seen by the encoder, without background.
         restored: Tissue probabilities [tissue, x, y, z] rebuilt from edges.
         recoupled: Pseudo-healthy image and predicted spread, per way of recoupling.
-        context: The same in closed form where each block of the brain is restored from the edges around it alone.
     """
 
     image: Tensor
@@ -36,7 +34,6 @@ class Decomposition:
     anatomy: Tensor
     restored: Tensor
     recoupled: dict[str, Recoupled]
-    context: Recoupled
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -49,19 +46,18 @@ class Decomposition:
 
     @property
     def supplements(self) -> tuple[str, ...]:
-        """Disagreement of tissues, and the residual of what context alone restores."""
-        return (TISSUES, CONTEXT)
+        """Disagreement of tissues."""
+        return (TISSUES,)
 
     def residual(self, kind: str) -> Tensor:
         """Evidence, signed; 0 outside the brain.
 
-        The difference from a pseudo-healthy image in predicted SDs [x, y, z]: that of a recoupling, or, as ``CONTEXT``,
-        the closed form's of the anatomy that context alone restores; or, as ``TISSUES``, the probabilities of the
-        tissues seen minus those restored [tissue, x, y, z].
+        The difference from the pseudo-healthy image of a recoupling in predicted SDs [x, y, z]; or, as ``TISSUES``, the
+        probabilities of the tissues seen minus those restored [tissue, x, y, z].
         """
         if kind == TISSUES:
             return torch.where(self.mask, self.anatomy - self.restored, 0.0)
-        answer = self.context if kind == CONTEXT else self.recoupled[kind]
+        answer = self.recoupled[kind]
         return torch.where(self.mask, (self.image - answer.image) / answer.spread, 0.0)
 
 
@@ -84,9 +80,7 @@ def decompose(
     """Take a scan apart and build its pseudo-healthy images.
 
     The anatomies seen in the scan and in its mirror image are averaged, and so are those restored from the edges of
-    that average and of its mirror image: left and right are exchangeable in health. What has its own contour in the
-    edges may be filled faithfully, so the anatomy is also restored block by block from the edges of the other blocks
-    alone (as in inpainting: Zavrtanik et al., Pattern Recognition 112, 2021, RIAD).
+    that average and of its mirror image: left and right are exchangeable in health.
 
     Args:
         networks: Trained networks in evaluation mode.
@@ -110,20 +104,12 @@ def decompose(
         there = network(volume.flip(2), swapped, brain.flip(2)).flip(2)
         return (here + _probabilities(there, brain)) / 2
 
-    def from_context(view: Tensor) -> Tensor:
-        edge, blocks = networks.edges_of(view), chequered(mask.shape, networks.spacing_mm, mask.device)
-        found = [
-            _probabilities(networks.restore_whole(edge * kept, position, brain), brain) for kept in (blocks, ~blocks)
-        ]
-        return torch.where(blocks, found[1], found[0])
-
     with autocast(image.device, precision):
         anatomy = mirrored(networks.see_whole, scan)
-        beside = from_context(shown(anatomy, brain))
         restored = mirrored(restore, shown(anatomy, brain))
         soft = torch.cat([(~brain).float(), restored[None]], 1)
         drawn = networks.recouple(soft, position, scan, _labelled(restored, brain))[0, 0].float()
     closed = recouple(image, restored, mask)
     learned = regain(image, drawn, restored, mask, closed)
     recoupled = dict(zip(RECOUPLINGS, (closed, learned), strict=True))
-    return Decomposition(image, mask, anatomy, restored, recoupled, recouple(image, beside, mask))
+    return Decomposition(image, mask, anatomy, restored, recoupled)

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import cycle, islice, product
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from anatomad.planner.plan import TISSUES, Plan
+from anatomad.planner.plan import Plan
 from anatomad.preprocess.store import StoredCase
 from anatomad.synth.contrast import rendered, scanned
 from anatomad.synth.deform import Patch
+from anatomad.synth.disease import DISEASES, Disease, painted
 from anatomad.synth.draws import Draws
-from anatomad.synth.lesions import add_lesions
 
 Kind = Literal["real", "unseen contrast", "lesions"]
 _VISIBLE = 0.1  # of the intensity range: a change smaller than that is no lesion that anyone could find
-_WHITE_MATTER = 0.5
+_LEAST_MM3 = 200.0
+_ATTEMPTS = 5
+_LESION_TRIALS = 12
 
 
 @dataclass(frozen=True)
@@ -53,26 +56,27 @@ def healthy_trials(plan: Plan, cases: Sequence[StoredCase], device: torch.device
 
 
 def lesion_trials(plan: Plan, cases: Sequence[StoredCase], device: torch.device) -> Iterator[Trial]:
-    """Every case with small lesions and with large ones, each in its own contrast and in one that no scan had.
+    """Every disease (:mod:`anatomad.synth.disease`) in turn, in a case's own contrast and in one that no scan had.
 
-    They are bright or dark, with cores and halos, or bands along the ventricles, and have their centres where plaques
-    and oedema mostly lie: in white matter. Small and large ones get trials of their own, because in one image the large
-    would settle alone which score is best.
+    A dozen at least, however few the cases; each case at least once. Small lesions and large ones get trials of their
+    own, because in one image the large would settle alone which score is best.
     """
+    kinds = cycle(product((False, True), DISEASES))
     for number, case in enumerate(cases):
         patch = _whole(case, device)
-        white = (patch.tissue[:, TISSUES.index("white matter")] > _WHITE_MATTER)[:, None]
-        for kind, foreign in product(range(2), (False, True)):
-            draws = Draws(plan.seed, "painted lesions", number, kind, int(foreign), device=device)
-            healthy = rendered(patch, draws, plan)[0] if foreign else patch.image
-            image, _ = add_lesions(healthy, patch, draws, _sizes(plan)[kind], minimum=1, seeds=white)
-            lesion = ((image - healthy).abs() > _VISIBLE) & patch.mask
-            yield Trial("lesions", scanned(image, patch.mask, draws, plan)[0, 0], patch.mask[0, 0], lesion[0, 0])
+        for turn, (foreign, disease) in enumerate(islice(kinds, math.ceil(_LESION_TRIALS / len(cases)))):
+            yield _diseased(patch, disease, foreign, (number, turn), plan)
 
 
-def _sizes(plan: Plan) -> list[Plan]:
-    """The plan with small lesions only, several of them, and with one or two large ones."""
-    span, few, many = plan.corruption, (1, 2), (3, max(3, 2 * plan.corruption.lesions[1]))
-    small = span.model_copy(update={"large_mm": span.small_mm, "lesions": many})
-    large = span.model_copy(update={"small_mm": span.large_mm, "lesions": few})
-    return [plan.model_copy(update={"corruption": corruption}) for corruption in (small, large)]
+def _diseased(patch: Patch, disease: Disease, foreign: bool, key: tuple[int, int], plan: Plan) -> Trial:
+    """A trial whose lesions can be seen; of several that cannot, the last."""
+    for attempt in range(_ATTEMPTS):
+        draws = Draws(plan.seed, "diseased", *key, attempt, device=patch.mask.device)
+        diseased = disease(patch, draws, plan)
+        brain = diseased.patch
+        healthy = rendered(brain, draws, plan)[0] if foreign else brain.image
+        image = painted(healthy, diseased, draws)
+        lesion = ((image - healthy).abs() > _VISIBLE) & brain.mask
+        if int(lesion.sum()) * math.prod(plan.spacing_mm) > _LEAST_MM3:
+            break
+    return Trial("lesions", scanned(image, brain.mask, draws, plan)[0, 0], brain.mask[0, 0], lesion[0, 0])

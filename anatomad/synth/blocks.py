@@ -1,4 +1,4 @@
-"""Blocks of a chequer-board in space: what lies in one is restored from its neighbours, in training and prediction."""
+"""Blocks of a chequer-board in space: restoration learns to fill one from its neighbours (Zavrtanik et al., RIAD)."""
 
 from __future__ import annotations
 

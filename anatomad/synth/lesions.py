@@ -27,14 +27,22 @@ _BORROWED_SHARE = 0.5
 _CHEQUERED_SHARE = 0.5
 
 
-def _seed_voxel(inside: Tensor, draws: Draws) -> Tensor:
+def seed_voxel(inside: Tensor, draws: Draws) -> Tensor:
+    """One of the voxels [voxel, 3], as floats."""
     return inside[draws.integer(0, len(inside) - 1)].float()
 
 
-def _blob(patch: Patch, inside: Tensor, draws: Draws, plan: Plan, diameter: float) -> Tensor:
-    """Depth of every voxel in a ragged ellipsoid: 1 at its centre, 0 on its surface, negative outside."""
+def blob(patch: Patch, centre: Tensor, draws: Draws, plan: Plan, diameter: float) -> Tensor:
+    """Depth of every voxel [x, y, z] in a ragged ellipsoid: 1 at its centre, 0 on its surface, negative outside.
+
+    Args:
+        patch: Gives the grid.
+        centre: In voxels [3].
+        draws: Randomness.
+        plan: Spacing.
+        diameter: In mm.
+    """
     shape = tuple(patch.mask.shape[2:])
-    centre = _seed_voxel(inside, draws)
     radii = [diameter / 2 * draws.uniform(0.6, 1.3) for _ in range(3)]
     distance = torch.zeros(shape, device=patch.mask.device)
     for axis, (spacing, radius) in enumerate(zip(plan.spacing_mm, radii, strict=True)):
@@ -49,12 +57,13 @@ def _band(patch: Patch, inside: Tensor, draws: Draws, plan: Plan) -> Tensor:
     thickness = draws.uniform(*_BAND_MM)
     x, y, z = (max(1, round(thickness / spacing)) for spacing in plan.spacing_mm)
     near = F.max_pool3d(patch.tissue[:, 1:2], (2 * x + 1, 2 * y + 1, 2 * z + 1), 1, (x, y, z))[0, 0]
-    ball = _blob(patch, inside, draws, plan, draws.uniform(12, 40))
+    diameter = draws.uniform(12, 40)
+    ball = blob(patch, seed_voxel(inside, draws), draws, plan, diameter)
     return torch.where((near > 0.5) & (patch.tissue[0, 3] > 0.3), ball, -1.0)
 
 
-def _depths(patch: Patch, draws: Draws, plan: Plan, sizes: Corruption, seeds: Tensor) -> list[Tensor]:
-    inside = seeds[0, 0].nonzero()
+def _depths(patch: Patch, draws: Draws, plan: Plan, sizes: Corruption) -> list[Tensor]:
+    inside = patch.mask[0, 0].nonzero()
     if len(inside) == 0:
         return []
     depths = []
@@ -63,7 +72,8 @@ def _depths(patch: Patch, draws: Draws, plan: Plan, sizes: Corruption, seeds: Te
             depths.append(_band(patch, inside, draws, plan))
         else:
             span = sizes.large_mm if draws.chance(_LARGE_SHARE) else sizes.small_mm
-            depth = _blob(patch, inside, draws, plan, draws.uniform(*span))
+            diameter = draws.uniform(*span)
+            depth = blob(patch, seed_voxel(inside, draws), draws, plan, diameter)
             if draws.chance(_SPREADING_SHARE):
                 depth = depth - draws.uniform(0.5, 1.5) * (1 - patch.tissue[0, 3])
             depths.append(depth)
@@ -77,9 +87,7 @@ def _intensity(tissue: Tensor, draws: Draws) -> Tensor | float:
     return draws.uniform(-0.1, 1.2)
 
 
-def add_lesions(
-    image: Tensor, patch: Patch, draws: Draws, plan: Plan, minimum: int = 0, seeds: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+def add_lesions(image: Tensor, patch: Patch, draws: Draws, plan: Plan, minimum: int = 0) -> tuple[Tensor, Tensor]:
     """Paint random lesions, brighter or darker than what they replace, onto a noise-free image.
 
     Args:
@@ -88,7 +96,6 @@ def add_lesions(
         draws: Randomness.
         plan: Sizes in mm and spacing.
         minimum: At least so many lesions.
-        seeds: Where lesions may have their centres [1, 1, x, y, z], bool; anywhere in the brain when None.
 
     Returns:
         The image with lesions, and their extent [1, 1, x, y, z] in [0, 1].
@@ -97,7 +104,7 @@ def add_lesions(
         update={"lesions": tuple(max(minimum, number) for number in plan.corruption.lesions)}
     )
     extent, tissue = torch.zeros_like(image), image[patch.mask]
-    for depth in _depths(patch, draws, plan, sizes, patch.mask if seeds is None else seeds):
+    for depth in _depths(patch, draws, plan, sizes):
         soft = draws.uniform(0.05, 0.3)
         levels = [(0.0, _intensity(tissue, draws))]
         if draws.chance(_NESTED_SHARE):
@@ -122,7 +129,7 @@ def corrupt_anatomy(anatomy: Tensor, patch: Patch, draws: Draws, plan: Plan) -> 
         A label map of the same shape.
     """
     tissues = len(plan.tissues)
-    for depth in _depths(patch, draws, plan, plan.corruption, patch.mask):
+    for depth in _depths(patch, draws, plan, plan.corruption):
         inside = (depth > 0)[None, None] & patch.mask
         if draws.chance(0.3):
             smooth = gaussian_blur(one_hot(anatomy, tissues), (2.0, 2.0, 2.0))

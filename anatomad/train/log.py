@@ -18,6 +18,7 @@ import torch
 
 import anatomad
 from anatomad.io.atomic import write_text
+from anatomad.kernels import serving
 from anatomad.train.learner import Outcome
 
 TIMES = ("seconds", "voxels_per_second", "seconds_per_step")
@@ -108,6 +109,7 @@ def environment(device: torch.device, precision: str) -> Record:
         "hardware": name,
         "threads": torch.get_num_threads(),
         "precision": precision,
+        "kernels": serving(device.type),
     }
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from anatomad.errors import DataError, InterruptedRunError, ModelError, ResourceError
+from anatomad.kernels import serving
 from anatomad.models.device import precision_of
 from anatomad.progress import Progress
 from anatomad.train import checkpoint, picture
@@ -117,10 +118,11 @@ class _Run:
 
     def all_stages(self) -> None:
         _log.info(
-            "%s, %s, %d threads; steps: %s; cases are %s",
+            "%s, %s, %d threads, kernels %s; steps: %s; cases are %s",
             self.job.device.type,
             self._precision,
             torch.get_num_threads(),
+            serving(self.job.device.type),
             ", ".join(f"{name} {steps}" for name, steps in self.state.steps.items()) or "none",
             "in memory" if self._cases.in_memory else "read from disk as they are drawn",
         )

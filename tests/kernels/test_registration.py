@@ -21,6 +21,7 @@ from anatomad.kernels import (
     median,
     one_hot_argmax,
     resample_argmax,
+    serving,
     sobel,
 )
 from anatomad.kernels._ops import OPERATORS
@@ -96,7 +97,7 @@ def test_the_edge_loss_keeps_little_for_the_backward_pass(backend: str) -> None:
 def test_info_names_every_backend() -> None:
     assert info()["reference"] == "ready (plain torch)"
     assert info()["cpu"] == "cpp > reference"
-    assert info()["gpu"] == "reference"
+    assert info()["gpu"] == "cuda > triton > reference"
     assert info()["cuda"].startswith(("ready (", "not built: ", "built"))
     assert info()["triton"].startswith(("ready (", "not installed: ", "installed, but "))
     assert info()["cpp"].startswith(("ready (", "not built: ", "built, but "))
@@ -104,6 +105,15 @@ def test_info_names_every_backend() -> None:
 
 def test_a_forced_backend_is_named(backend: str) -> None:
     assert info()["forced"] == backend
+    assert serving("cpu").startswith(f"{backend}, ")
+
+
+def test_what_serves_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_select.backend("cpp"), "status", lambda: "not built: no compiler")
+    assert serving("cpu") == serving("mps") == "reference, plain torch"
+    monkeypatch.setattr(_select.backend("triton"), "status", lambda: "ready (3.6)")
+    monkeypatch.setattr(_select.backend("cuda"), "status", lambda: "built, but there is no CUDA device")
+    assert serving("cuda") == "triton, 3.6"
 
 
 def test_without_the_module_the_reference_serves(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,14 +8,15 @@ from sklearn.metrics import average_precision_score
 
 from anatomad.models.dal import DisentangledAnatomy
 from anatomad.models.device import precision_of
+from anatomad.predict import choice
 from anatomad.predict.calibration import Calibration, calibrate_fold, subject_score
-from anatomad.predict.choice import average_precision
-from anatomad.predict.decompose import CONTEXT, RECOUPLINGS, TISSUES, decompose
-from anatomad.predict.score import inner
-from anatomad.predict.trials import lesion_trials
+from anatomad.predict.choice import Candidate, _chosen, average_precision, read_trial
+from anatomad.predict.decompose import RECOUPLINGS, TISSUES, decompose
+from anatomad.predict.score import Score, inner
+from anatomad.predict.trials import Trial, lesion_trials
 from anatomad.preprocess.store import load_case
-from tests.predict.world import calibration_of, small_plan
-from tests.train.fold import write_case
+from tests.predict.world import calibration_of, decomposition, small_plan
+from tests.train.fold import tiny_plan, write_case
 
 SIDE = 36
 
@@ -84,6 +85,51 @@ def test_subject_p_counts_the_scan_itself() -> None:
     assert [calibration.subject_p(s) for s in (0.5, 2.0, 9.0)] == [1.0, 0.75, 0.25]
 
 
+def is_score_of(candidate: Candidate, score: Score) -> bool:
+    shares = dict(zip([e.kind for e in score.supplements], score.shares, strict=True))
+    of_score = (score.residual.kind, score.residual.smoothing_mm, bool(score.residual.fields), shares)
+    return of_score == (candidate.residual, candidate.smoothing_mm, candidate.with_fields, candidate.shares)
+
+
+def test_only_what_is_clearly_better_takes_the_place_of_the_first() -> None:
+    rng = np.random.default_rng(0)
+    first = rng.random(12)
+    noisy = first + rng.normal(0.001, 0.1, 12)
+    noisy += max(0.0, 0.001 - (noisy - first).mean())  # better, by less than chance
+    assert _chosen(np.stack([first, noisy])) == 0
+    assert _chosen(np.stack([first, noisy, first + 0.05])) == 2
+    assert _chosen(np.stack([first, first - 0.05])) == 0
+    assert _chosen(np.stack([first[:1], first[:1] + 0.5])) == 0  # one trial has no error
+
+
+def test_thinned_voxels_tell_the_same_precision() -> None:
+    rng = np.random.default_rng(0)
+    lesion = rng.random(400_000) < 0.002
+    drawn = (rng.normal(size=len(lesion)) + 2 * lesion).astype(np.float32)
+    kept = lesion | (np.arange(len(lesion)) % 3 == 0)
+    thin = average_precision(drawn[kept], lesion[kept], 3)
+    assert thin == pytest.approx(average_precision(drawn, lesion), rel=0.05)
+    assert average_precision(drawn[kept], lesion[kept]) > 1.5 * thin
+
+
+def test_large_scans_are_thinned_but_for_their_lesions(monkeypatch: pytest.MonkeyPatch) -> None:
+    mask = torch.zeros(14, 14, 14, dtype=torch.bool)
+    mask[2:-2, 2:-2, 2:-2] = True
+    lesion = torch.zeros_like(mask)
+    lesion[5:8, 5:8, 5:8] = True
+    parts, plan = decomposition(torch.rand(14, 14, 14), mask), tiny_plan()
+    whole = read_trial(Trial("lesions", parts.image, mask, lesion), parts, plan)
+    assert whole.step == 1
+    assert whole.even.all()
+    monkeypatch.setattr(choice, "_ENOUGH", 100)
+    thin = read_trial(Trial("lesions", parts.image, mask, lesion), parts, plan)
+    assert thin.step == round(len(whole.lesion) / 100)
+    assert thin.lesion.sum() == whole.lesion.sum() == 27
+    assert thin.even.sum() == -(-len(whole.lesion) // thin.step)
+    assert len(thin.lesion) == int((thin.even | thin.lesion).sum()) == thin.position.shape[1]
+    assert set(thin.readings["closed form", 0.0]) <= set(whole.readings["closed form", 0.0])
+
+
 def test_a_fold(tmp_path: Path) -> None:
     plan = small_plan()
     for case_id in "ab":
@@ -95,29 +141,21 @@ def test_a_fold(tmp_path: Path) -> None:
     assert first == again
     assert Calibration.model_validate_json(first.model_dump_json()) == first
     banks = [(0.0,), (0.0, 10.0), (10.0,)]
-    alone = [c for c in first.candidates if not c.shares]
-    tried = {(c.residual, c.smoothing_mm, c.with_fields) for c in alone}
-    assert tried == set(product(RECOUPLINGS, banks, (False, True)))
-    best = max(alone, key=lambda c: c.synthetic_ap)
+    tried = [(c.residual, c.smoothing_mm, c.with_fields, c.shares.get(TISSUES, 0.0)) for c in first.candidates]
+    assert sorted(tried) == sorted(product(RECOUPLINGS, banks, (False, True), (1.0, 0.5, 0.25, 0.0)))
+    assert tried[0] == ("closed form", (0.0, 10.0), True, 1.0)  # what the method was designed with
+    (used,) = (c for c in first.candidates if is_score_of(c, first.score))
     residual = first.score.residual
-    assert (residual.kind, residual.smoothing_mm) == (best.residual, best.smoothing_mm)
-    assert len(residual.fields) == len(best.smoothing_mm) * best.with_fields
-    assert len(residual.usual) == len(residual.units) == len(best.smoothing_mm)
-    more = [c for c in first.candidates if c.shares]
-    assert {(c.residual, c.smoothing_mm, c.with_fields) for c in more} == {
-        (best.residual, best.smoothing_mm, best.with_fields)
-    }
-    assert [list(c.shares.items())[-1] for c in more] == list(product((TISSUES, CONTEXT), (0.25, 0.5, 1.0)))
-    best = max(first.candidates, key=lambda c: c.synthetic_ap)
-    assert dict(zip([e.kind for e in first.score.supplements], first.score.shares, strict=True)) == best.shares
-    assert 0 < best.synthetic_ap <= 1
+    assert len(residual.fields) == len(used.smoothing_mm) * used.with_fields
+    assert len(residual.usual) == len(residual.units) == len(used.smoothing_mm)
+    assert 0 < used.synthetic_ap <= max(c.synthetic_ap for c in first.candidates) <= 1
     found = [
         average_precision(found[inside].numpy(), trial.lesion[inside].numpy())
         for trial in lesion_trials(plan, cases, torch.device("cpu"))
         for parts in [decompose(model, trial.image, trial.mask, precision_of(torch.device("cpu"), plan.precision))]
         for found, inside in [(first.score.of(parts, plan.spacing_mm, plan.rim()), inner(parts.mask, plan.rim()))]
     ]
-    assert np.mean(found) == pytest.approx(best.synthetic_ap, abs=1e-6)  # what was chosen is what will be used
+    assert np.mean(found) == pytest.approx(used.synthetic_ap, abs=1e-6)  # what was chosen is what will be used
     assert len(first.subjects) == 2
     assert list(first.subjects) == sorted(first.subjects)
     assert first.healthy_share["real"] == pytest.approx(0.01, abs=0.004)

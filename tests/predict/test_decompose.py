@@ -6,7 +6,7 @@ from torch import Tensor
 
 from anatomad.models.closed_form import recouple
 from anatomad.models.dal import DisentangledAnatomy
-from anatomad.predict.decompose import CONTEXT, RECOUPLINGS, TISSUES, Decomposition, decompose
+from anatomad.predict.decompose import RECOUPLINGS, TISSUES, Decomposition, decompose
 from anatomad.preprocess.store import load_case
 from tests.train.fold import tiny_plan, write_case
 
@@ -49,8 +49,6 @@ def test_what_comes_out(networks: DisentangledAnatomy, scan: tuple[Tensor, Tenso
     torch.testing.assert_close(parts.recoupled["closed form"].image, closed.image)
     assert not torch.equal(parts.recoupled["learned"].image, closed.image)
     assert parts.residual(TISSUES).abs().max() > 1e-3
-    assert not torch.equal(parts.residual(CONTEXT), parts.residual("closed form"))
-    assert not parts.residual(CONTEXT)[~mask].any()
 
 
 def test_the_mirror_image_has_the_mirrored_answer(networks: DisentangledAnatomy, scan: tuple[Tensor, Tensor]) -> None:
@@ -72,20 +70,3 @@ def test_bfloat16_is_close(networks: DisentangledAnatomy, scan: tuple[Tensor, Te
     exact = decompose(networks, *scan, "float32")
     assert parts.recoupled["closed form"].image.dtype == torch.float32
     assert (parts.anatomy - exact.anatomy).abs().mean() < 0.02
-
-
-def test_context_restores_each_block_without_its_own_edges(
-    networks: DisentangledAnatomy, scan: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Networks that know nothing but a voxel's own edges are left with nothing."""
-
-    def own_edges(edge: Tensor, position: Tensor, mask: Tensor) -> Tensor:
-        own = 5 * edge.sum(1, keepdim=True)
-        return torch.cat([torch.zeros_like(own), own, torch.zeros_like(own), torch.zeros_like(own)], 1)
-
-    monkeypatch.setattr(networks, "restore_whole", own_edges)
-    image, mask = scan
-    parts = decompose(networks, image, mask, "float32")
-    nothing = recouple(image, mask.float().expand(3, *mask.shape) / 3, mask)
-    torch.testing.assert_close(parts.context.image, nothing.image, atol=1e-4, rtol=1e-4)
-    assert (parts.recoupled["closed form"].image - nothing.image).abs().max() > 1e-2

@@ -32,30 +32,30 @@ def test_healthy_trials_show_every_case_as_it_is_and_in_another_contrast(tmp_pat
         assert not other.lesion.any()
 
 
-def test_lesion_trials_are_small_and_large_in_known_and_other_contrasts(tmp_path: Path) -> None:
+def test_lesion_trials_are_every_disease_in_known_and_other_contrasts(tmp_path: Path) -> None:
     plan = small_plan()
-    plan = plan.model_copy(
-        update={"corruption": plan.corruption.model_copy(update={"small_mm": (10, 14), "large_mm": (50, 70)})}
-    )
     stored = cases(tmp_path, plan)
-    trials = list(lesion_trials(plan, stored, CPU))
-    again = list(lesion_trials(plan, stored, CPU))
-    assert len(trials) == 16
+    trials, again = (list(lesion_trials(plan, stored, CPU)) for _ in range(2))
+    assert len(trials) == 12
     for first, second in zip(trials, again, strict=True):
         assert first.kind == "lesions"
         assert torch.equal(first.image, second.image)
+        assert torch.equal(first.lesion, second.lesion)
         assert not first.lesion[~first.mask].any()
-    volume = {
-        kind: sum(int(trial.lesion.sum()) for trial in (*trials[2 * kind :: 4], *trials[2 * kind + 1 :: 4]))
-        for kind in (0, 1)
-    }
-    assert 0 < volume[0] < volume[1]
+    assert sum(bool(trial.lesion.any()) for trial in trials) >= 9  # one may be too faint to be found by anyone
 
     def like_its_scan(trial: Trial, case: StoredCase) -> bool:
         healthy = trial.mask & ~trial.lesion
         pair = torch.stack([trial.image[healthy], torch.from_numpy(case.image[0]).float()[healthy]])
-        return float(torch.corrcoef(pair)[0, 1]) > 0.7
+        return float(torch.corrcoef(pair)[0, 1]) > 0.6
 
-    own = [like_its_scan(trial, stored[k // 4]) for k, trial in enumerate(trials)]
-    assert all(own[::2])
-    assert not all(own[1::2])
+    own = [like_its_scan(trial, stored[k // 3]) for k, trial in enumerate(trials)]
+    assert all(own[k] for k in (0, 1, 2, 6, 7, 8))
+    assert not all(own[k] for k in (3, 4, 5, 9, 10, 11))
+
+
+def test_every_case_has_its_lesions_however_many_there_are(tmp_path: Path) -> None:
+    plan = small_plan()
+    stored = cases(tmp_path, plan)
+    assert len(list(lesion_trials(plan, stored[:1], CPU))) == 12
+    assert len(list(lesion_trials(plan, stored * 5, CPU))) == 20

@@ -76,4 +76,4 @@ def decomposition(residual: torch.Tensor, mask: torch.Tensor) -> Decomposition:
     zero, one = torch.zeros_like(residual), torch.ones_like(residual)
     answer = Recoupled(zero, one, torch.zeros(3), torch.ones(3))
     tissue = torch.zeros(3, *residual.shape)
-    return Decomposition(residual, mask, tissue, tissue, {"closed form": answer, "learned": answer}, answer)
+    return Decomposition(residual, mask, tissue, tissue, {"closed form": answer, "learned": answer})

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import torch
 
+from anatomad.kernels import serving
 from anatomad.train.learner import Outcome
 from anatomad.train.log import RunLog, Window, environment
 
@@ -40,3 +41,4 @@ def test_means_leave_skipped_steps_out() -> None:
 def test_environment_says_what_decides_the_last_bit() -> None:
     found = environment(torch.device("cpu"), "float32")
     assert (found["device"], found["precision"], found["threads"]) == ("cpu", "float32", torch.get_num_threads())
+    assert found["kernels"] == serving("cpu")
