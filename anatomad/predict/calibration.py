@@ -44,7 +44,7 @@ class Calibration(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    version: Literal[4] = 4  # 4: chosen on lesions as diseases make them; no block is restored from context alone
+    version: Literal[4] = 4  # 4: chosen on lesions as diseases make them; doubt instead of what context restores
     score: Score
     levels: tuple[float, ...]
     probabilities: tuple[float, ...]

@@ -19,7 +19,7 @@ from anatomad.predict.score import Evidence, Kind, Score, inner, level, own_leve
 from anatomad.predict.trials import Kind as TrialKind
 from anatomad.predict.trials import Trial
 
-_SHARES = (1.0, 0.5, 0.25, 0.0)  # of a supplement, that of the method's design first
+_SHARES = (1.0, 0.5, 0.0)  # of a supplement, that of the method's design first
 _CLEARLY = 2.0  # standard errors
 _ENOUGH = 150_000  # voxels of a scan tell scores apart; lesions are kept whole
 

@@ -14,7 +14,7 @@ from anatomad.models.dal import DisentangledAnatomy, brain_position, labels_in_b
 from anatomad.models.device import autocast
 
 RECOUPLINGS = ("closed form", "learned")
-TISSUES = "tissues"
+TISSUES, DOUBT = "tissues", "doubt"
 
 
 @dataclass(frozen=True)
@@ -46,17 +46,20 @@ class Decomposition:
 
     @property
     def supplements(self) -> tuple[str, ...]:
-        """Disagreement of tissues."""
-        return (TISSUES,)
+        """Disagreement of tissues, and doubt between them."""
+        return (TISSUES, DOUBT)
 
     def residual(self, kind: str) -> Tensor:
         """Evidence, signed; 0 outside the brain.
 
-        The difference from the pseudo-healthy image of a recoupling in predicted SDs [x, y, z]; or, as ``TISSUES``, the
-        probabilities of the tissues seen minus those restored [tissue, x, y, z].
+        The difference from the pseudo-healthy image of a recoupling in predicted SDs [x, y, z]; as ``TISSUES``, the
+        probabilities of the tissues seen minus those restored [tissue, x, y, z]; or, as ``DOUBT``, the entropy of the
+        tissues seen [x, y, z], 0 to log 3: what is no tissue that the encoder knows is hardly ever seen with certainty.
         """
         if kind == TISSUES:
             return torch.where(self.mask, self.anatomy - self.restored, 0.0)
+        if kind == DOUBT:
+            return torch.where(self.mask, torch.special.entr(self.anatomy).sum(0), 0.0)
         answer = self.recoupled[kind]
         return torch.where(self.mask, (self.image - answer.image) / answer.spread, 0.0)
 

@@ -20,10 +20,18 @@ MOST_MM = 260.0  # a brain mask holds at most 2.5 l, so no brain is longer
 
 orientations = st.sampled_from(["RAS", "LAS", "LPI", "PSR", "SAR", "ASL"])
 machines = st.builds(
-    lambda kind, gb, precision: Machine(kind=kind, memory_gb=gb, precision="bfloat16" if kind == "gpu" else precision),
+    lambda kind, gb, precision, ram_gb, cores: Machine(
+        kind=kind,
+        memory_gb=gb,
+        precision="bfloat16" if kind == "gpu" else precision,
+        ram_gb=gb if kind == "cpu" else ram_gb,
+        cores=cores,
+    ),
     st.sampled_from(["cpu", "gpu"]),
     st.floats(4, 80),
     st.sampled_from(["float32", "bfloat16"]),
+    st.one_of(st.none(), st.floats(4, 500)),
+    st.integers(1, 128),
 )
 
 
@@ -76,6 +84,10 @@ def test_the_plan_is_valid_fits_divides_and_is_repeatable(taken: Fingerprint, ma
         assert configuration.memory_mb.training * memory.MB <= machine.memory_gb * 1e9
         assert not any(n % s for n, s in zip(plan.patch, plan.total_stride(), strict=True))
         assert not any(n % s for n, s in zip(plan.box, plan.divisor(), strict=True))
+        workers, case = configuration.loader_workers, memory.stored(plan, len(taken.channel_names))
+        assert 0 <= workers <= min(machine.cores, plan.batch_size)
+        kept, ahead = (memory.KEPT * case * len(taken.cases), 2 * case * plan.batch_size)
+        assert (workers > 0) == (ahead <= memory.spare_ram(plan, machine) < kept)
 
 
 @settings(max_examples=500, deadline=None)

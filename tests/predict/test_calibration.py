@@ -11,7 +11,7 @@ from anatomad.models.device import precision_of
 from anatomad.predict import choice
 from anatomad.predict.calibration import Calibration, calibrate_fold, subject_score
 from anatomad.predict.choice import Candidate, _chosen, average_precision, read_trial
-from anatomad.predict.decompose import RECOUPLINGS, TISSUES, decompose
+from anatomad.predict.decompose import DOUBT, RECOUPLINGS, TISSUES, decompose
 from anatomad.predict.score import Score, inner
 from anatomad.predict.trials import Trial, lesion_trials
 from anatomad.preprocess.store import load_case
@@ -141,9 +141,13 @@ def test_a_fold(tmp_path: Path) -> None:
     assert first == again
     assert Calibration.model_validate_json(first.model_dump_json()) == first
     banks = [(0.0,), (0.0, 10.0), (10.0,)]
-    tried = [(c.residual, c.smoothing_mm, c.with_fields, c.shares.get(TISSUES, 0.0)) for c in first.candidates]
-    assert sorted(tried) == sorted(product(RECOUPLINGS, banks, (False, True), (1.0, 0.5, 0.25, 0.0)))
-    assert tried[0] == ("closed form", (0.0, 10.0), True, 1.0)  # what the method was designed with
+    tried = [
+        (c.residual, c.smoothing_mm, c.with_fields, *(c.shares.get(name, 0.0) for name in (TISSUES, DOUBT)))
+        for c in first.candidates
+    ]
+    shares = (1.0, 0.5, 0.0)
+    assert sorted(tried) == sorted(product(RECOUPLINGS, banks, (False, True), shares, shares))
+    assert tried[0] == ("closed form", (0.0, 10.0), True, 1.0, 1.0)  # what the method was designed with
     (used,) = (c for c in first.candidates if is_score_of(c, first.score))
     residual = first.score.residual
     assert len(residual.fields) == len(used.smoothing_mm) * used.with_fields

@@ -1,3 +1,4 @@
+import math
 from pathlib import Path
 
 import pytest
@@ -6,7 +7,7 @@ from torch import Tensor
 
 from anatomad.models.closed_form import recouple
 from anatomad.models.dal import DisentangledAnatomy
-from anatomad.predict.decompose import RECOUPLINGS, TISSUES, Decomposition, decompose
+from anatomad.predict.decompose import DOUBT, RECOUPLINGS, TISSUES, Decomposition, decompose
 from anatomad.preprocess.store import load_case
 from tests.train.fold import tiny_plan, write_case
 
@@ -49,6 +50,13 @@ def test_what_comes_out(networks: DisentangledAnatomy, scan: tuple[Tensor, Tenso
     torch.testing.assert_close(parts.recoupled["closed form"].image, closed.image)
     assert not torch.equal(parts.recoupled["learned"].image, closed.image)
     assert parts.residual(TISSUES).abs().max() > 1e-3
+    doubt = parts.residual(DOUBT)
+    certain = parts.anatomy.amax(0) > 0.999
+    assert not doubt[~mask].any()
+    assert 0 <= doubt.min() < doubt.max() <= math.log(3) + 1e-5
+    assert doubt[mask & certain].numel() == 0 or doubt[mask & certain].max() < 0.02
+    p = parts.anatomy[:, mask].clamp(min=1e-12)
+    torch.testing.assert_close(doubt[mask], -(p * p.log()).sum(0), atol=1e-5, rtol=1e-4)
 
 
 def test_the_mirror_image_has_the_mirrored_answer(networks: DisentangledAnatomy, scan: tuple[Tensor, Tensor]) -> None:
