@@ -4,6 +4,8 @@ from pathlib import Path
 import pytest
 
 from anatomad.cli.plan import main
+from anatomad.parallel import cores
+from anatomad.planner.machine import find_machine
 from anatomad.planner.splits import read_splits
 from tests.planner.test_dataset import make_dataset
 from tests.planner.test_fingerprint import write_brain
@@ -97,7 +99,8 @@ def test_settings_machine_and_time(raw: Path, tmp_path: Path, capsys: pytest.Cap
     assert "set by --set; the rule chose " in " ".join(capsys.readouterr().out.split())
     path = tmp_path / "Dataset001_Demo" / "plan.json"
     plan = json.loads(path.read_text())
-    assert plan["machine"] == {"kind": "gpu", "memory_gb": 8.0, "precision": "bfloat16", "time_s": 1200.0}
+    here = {"ram_gb": find_machine("cpu").ram_gb, "cores": cores()}
+    assert plan["machine"] == {"kind": "gpu", "memory_gb": 8.0, "precision": "bfloat16", "time_s": 1200.0, **here}
     assert plan["configurations"]["3d"]["batch_size"] == 2
     assert [each["name"] for each in plan["overrides"]] == ["configurations.3d.batch_size"]
 
