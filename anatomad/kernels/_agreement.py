@@ -101,7 +101,7 @@ def _check_device(there: Sequence[Tensor], kind: Kind, reason: str) -> None:
         ResourceError: it does not.
     """
     try:
-        [float(volume.sum()) for volume in there]
+        [volume.cpu() for volume in there]  # sums of uint16, say, are not there on every device
     except RuntimeError:
         name = kind[0].rpartition(".")[2]
         raise ResourceError(

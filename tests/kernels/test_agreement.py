@@ -131,7 +131,7 @@ def test_labels_beyond_the_table_are_refused_as_ever(monkeypatch: pytest.MonkeyP
 
 def test_a_kernel_that_breaks_the_device_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     class Broken:
-        def sum(self) -> Tensor:
+        def cpu(self) -> Tensor:
             raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
     Card(monkeypatch, label_map=failing)
