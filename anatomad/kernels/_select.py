@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ _DEVICES = {"cpu": "cpu", "cuda": "gpu"}  # in words: one of the backends is cal
 _ELSEWHERE = ("reference",)
 
 
+@functools.cache
 def backend(name: str) -> ModuleType:
     """The backend's module."""
     return importlib.import_module(f"anatomad.kernels.backends.{name}")

@@ -1,10 +1,11 @@
 // Memory of large results. What the framework frees goes back to the system at once, and fresh pages cost more than what
 // the kernels write to them; so a block outlives its tensor, for the next result of its size. Until then its pages are
-// the system's to take when memory is short.
+// the system's to take when memory is short, but for those of the last small one, which is wanted again soonest.
 #pragma once
 #include <sys/mman.h>
 
 #include <cstddef>
+#include <cstdint>
 #include <mutex>
 #include <new>
 #include <vector>
@@ -12,23 +13,24 @@
 // Pages that belong to one tensor at a time.
 class Block {
  public:
-  explicit Block(size_t bytes) : bytes_(bytes) {
+  explicit Block(size_t bytes) : bytes_(bytes), pages_((bytes + kPage - 1) / kPage * kPage) {
     const std::lock_guard lock(mutex());
     auto& free = kept();
     for (size_t i = free.size(); i-- > 0;)
-      if (free[i].bytes == bytes) {
+      if (free[i].bytes == pages_) {
         address_ = free[i].address;
         free.erase(free.begin() + i);
         return;
       }
-    address_ = fresh(bytes);
+    address_ = fresh(pages_);
   }
 
   ~Block() {
-    offer(address_, bytes_);
     const std::lock_guard lock(mutex());
     auto& free = kept();
-    free.push_back({address_, bytes_});
+    if (!free.empty() && free.back().bytes <= kSmall) offer(free.back());
+    if (pages_ > kSmall) offer({address_, pages_});
+    free.push_back({address_, pages_});
     size_t total = 0;
     for (const Kept& each : free) total += each.bytes;
     while (total > kMost) {
@@ -50,6 +52,8 @@ class Block {
     size_t bytes;
   };
   static constexpr size_t kMost = size_t{1} << 30;  // kept at a time; the oldest go first
+  static constexpr size_t kSmall = size_t{64} << 20;  // up to here the last one is offered to the system with the next
+  static constexpr size_t kPage = size_t{2} << 20;  // a huge one: whole ones only are cheap to reach and to hand back
 
   // Neither is ever destroyed: tensors may outlive whatever is.
   static std::mutex& mutex() {
@@ -62,20 +66,24 @@ class Block {
   }
 
   static void* fresh(size_t bytes) {
-    void* address = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (address == MAP_FAILED) throw std::bad_alloc();
+    void* mapped = mmap(nullptr, bytes + kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (mapped == MAP_FAILED) throw std::bad_alloc();
+    char* start = static_cast<char*>(mapped);
+    char* address = start + (kPage - reinterpret_cast<uintptr_t>(mapped) % kPage) % kPage;
+    if (address > start) munmap(start, address - start);
+    munmap(address + bytes, start + kPage - address);
 #ifdef MADV_HUGEPAGE
     madvise(address, bytes, MADV_HUGEPAGE);  // a wish: where it is refused, all is as before
 #endif
     return address;
   }
 
-  static void offer([[maybe_unused]] void* address, [[maybe_unused]] size_t bytes) {
+  static void offer([[maybe_unused]] Kept block) {
 #ifdef MADV_FREE
-    madvise(address, bytes, MADV_FREE);
+    madvise(block.address, block.bytes, MADV_FREE);
 #endif
   }
 
   void* address_;
-  size_t bytes_;
+  size_t bytes_, pages_;
 };

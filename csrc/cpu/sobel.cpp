@@ -1,7 +1,9 @@
 // Sobel gradient magnitude of an image, and its gradient. Channels are batch entries here.
 #include <cmath>
+#include <type_traits>
 
 #include "stencil.h"
+#include "stream.h"
 
 namespace ANATOMAD_LEVEL {
 namespace {
@@ -29,7 +31,7 @@ template <class T, bool kFlat> void load(Shape s, const T* image, int64_t z, int
       sum[to] = widen(line[0][from]);
     } else {
       const float a = widen(line[0][from]), b = widen(line[1][from]), c = widen(line[2][from]);
-      sum[to] = a + 2 * b + c;
+      sum[to] = plus_twice(a, b) + c;
       difference[to] = c - a;
     }
   };
@@ -42,8 +44,8 @@ template <class T, bool kFlat> void load(Shape s, const T* image, int64_t z, int
 #pragma omp simd
   for (int i = 0; i < n; ++i) {
     out.x[i] = sum[i + 1] - sum[i - 1];
-    out.y[i] = sum[i - 1] + 2 * sum[i] + sum[i + 1];
-    if (!kFlat) out.z[i] = difference[i - 1] + 2 * difference[i] + difference[i + 1];
+    out.y[i] = plus_twice(sum[i - 1], sum[i]) + sum[i + 1];
+    if (!kFlat) out.z[i] = plus_twice(difference[i - 1], difference[i]) + difference[i + 1];
   }
 }
 
@@ -51,8 +53,8 @@ template <class T, bool kFlat> void load(Shape s, const T* image, int64_t z, int
 template <bool kFlat> struct Derivative {
   float x, y, z = 0;
   Derivative(const Part& a, const Part& b, const Part& d, const float (&c)[3], int i)
-      : x(c[2] * (a.x[i] + 2 * b.x[i] + d.x[i])), y(c[1] * (d.y[i] - a.y[i])) {
-    if (!kFlat) z = c[0] * (a.z[i] + 2 * b.z[i] + d.z[i]);
+      : x(c[2] * (plus_twice(a.x[i], b.x[i]) + d.x[i])), y(c[1] * (d.y[i] - a.y[i])) {
+    if (!kFlat) z = c[0] * (plus_twice(a.z[i], b.z[i]) + d.z[i]);
   }
   float length(float eps) const {
     const float plane = eps + y * y + x * x;
@@ -68,22 +70,38 @@ template <class T, bool kFlat> void forward(Shape s, const T* image, const float
   const int64_t strips = (s.height + kStrip - 1) / kStrip, pieces = (s.width + kLongRow - 1) / kLongRow;
   float c[3];
   scaled(weights, kFlat, c);
-#pragma omp parallel for num_threads(s.threads)
-  for (int64_t job = 0; job < s.batch * s.depth * strips * pieces; ++job) {
-    const int64_t x0 = job % pieces * kLongRow, y0 = job / pieces % strips * kStrip;
-    const int64_t z = job / pieces / strips % s.depth, start = job / pieces / strips / s.depth * s.voxels();
-    const int n = static_cast<int>(std::min<int64_t>(kLongRow, s.width - x0));
-    Part rows[3];  // y - 1, y, y + 1, in turn
-    const auto next = [&](int64_t y) { load<T, kFlat>(s, image + start, z, y, x0, n, rows[(y + 3) % 3]); };
-    next(y0 - 1);
-    next(y0);
-    for (int64_t y = y0; y < std::min(y0 + kStrip, s.height); ++y) {
-      next(y + 1);
-      const Part &before = rows[(y + 2) % 3], &here = rows[y % 3], &after = rows[(y + 1) % 3];
-      T* out = magnitude + start + (z * s.height + y) * s.width + x0;
+  const bool large = s.batch * s.voxels() * static_cast<int64_t>(sizeof(T)) >= kStreamed;
+#pragma omp parallel num_threads(s.threads)
+  {
+#pragma omp for nowait
+    for (int64_t job = 0; job < s.batch * s.depth * strips * pieces; ++job) {
+      const int64_t x0 = job % pieces * kLongRow, y0 = job / pieces % strips * kStrip;
+      const int64_t z = job / pieces / strips % s.depth, start = job / pieces / strips / s.depth * s.voxels();
+      const int n = static_cast<int>(std::min<int64_t>(kLongRow, s.width - x0));
+      Part rows[3];  // y - 1, y, y + 1, in turn
+      const auto next = [&](int64_t y) { load<T, kFlat>(s, image + start, z, y, x0, n, rows[(y + 3) % 3]); };
+      next(y0 - 1);
+      next(y0);
+      for (int64_t y = y0; y < std::min(y0 + kStrip, s.height); ++y) {
+        next(y + 1);
+        const Part &before = rows[(y + 2) % 3], &here = rows[y % 3], &after = rows[(y + 1) % 3];
+        T* out = magnitude + start + (z * s.height + y) * s.width + x0;
+        const auto write = [&](T* to) {
 #pragma omp simd
-      for (int i = 0; i < n; ++i) narrow(Derivative<kFlat>(before, here, after, c, i).length(eps), out[i]);
+          for (int i = 0; i < n; ++i) narrow(Derivative<kFlat>(before, here, after, c, i).length(eps), to[i]);
+        };
+        if constexpr (std::is_same_v<T, float>) {
+          if (large) {
+            alignas(64) float row[kLongRow];
+            write(row);
+            stream_row(row, n, out);
+            continue;
+          }
+        }
+        write(out);
+      }
     }
+    streamed();
   }
 }
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from anatomad import kernels
 from anatomad.kernels._select import VARIABLE
+from anatomad.kernels.backends import cpp
 from tests.kernels.cases import normal
 
 pytestmark = pytest.mark.skipif(not kernels.info()["cpp"].startswith("ready"), reason="the C++ operators are not built")
@@ -75,6 +76,32 @@ def test_threads_that_work_side_by_side() -> None:
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+def test_every_level_writes_the_same_bits_past_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, found = normal(1, 1, 83, 157, 176), []
+    for level in cpp._native().levels():
+        monkeypatch.setattr(cpp, "_level", lambda level=level: level)
+        found.append(kernels.sobel(x, SPACING))
+    assert all(torch.equal(each, found[0]) for each in found)
+
+
+def test_large_results_begin_a_page() -> None:
+    for extra in range(3):
+        assert kernels.one_hot_argmax(normal(1, 4, 64 + extra, 73, 67)).data_ptr() % 2**21 == 0
+
+
+@pytest.mark.parametrize("shape", [(90, 160, 160), (83, 157, 163), (1600, 1500), (2_000_001, 3)])
+def test_what_is_written_past_the_cache_is_all_there(shape: tuple[int, ...]) -> None:
+    x, spacing = normal(1, 1, *shape), (1.0,) * len(shape)  # more than 8 MiB
+    whole = kernels.sobel(x, spacing)
+    piece = kernels.sobel(x[:, :, :40].contiguous(), spacing)
+    assert torch.equal(whole[:, :, :39], piece[:, :, :39])
+    end = kernels.sobel(x[:, :, -40:].contiguous(), spacing)
+    assert torch.equal(whole[:, :, -39:], end[:, :, -39:])
+    start = shape[0] // 2
+    middle = kernels.sobel(x[:, :, start : start + 40].contiguous(), spacing)
+    assert torch.equal(whole[:, :, start + 1 : start + 39], middle[:, :, 1:-1])
 
 
 @pytest.mark.skipif(not STATE.exists(), reason="this system does not say how much memory is in use")
