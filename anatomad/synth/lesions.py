@@ -3,7 +3,7 @@
 Shapes, intensities and places are random and owe nothing to real lesions: ellipsoids with ragged borders from 3 mm to
 the plan's largest size, some of which end where white matter does (as oedema), some nested (core, rim and halo of their
 own), and bands along CSF. Half of their intensities are those of tissue elsewhere in the same image, for these are what
-is taken for healthy most easily.
+is taken for healthy most easily; and half are of many parts, whose borders an encoder may take for folds of cortex.
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ _SPREADING_SHARE = 0.4
 _NESTED_SHARE = 0.5
 _BORROWED_SHARE = 0.5
 _CHEQUERED_SHARE = 0.5
+_UNEVEN_SHARE = 0.5
+_FAINT, _STRONG = (0.0, 0.1), (0.1, 0.4)  # relief over a lesion, SD
+_PARTS_MM = (4.0, 16.0)
 
 
 def seed_voxel(inside: Tensor, draws: Draws) -> Tensor:
@@ -87,6 +90,14 @@ def _intensity(tissue: Tensor, draws: Draws) -> Tensor | float:
     return draws.uniform(-0.1, 1.2)
 
 
+def _uneven(volume: Tensor, draws: Draws, plan: Plan, channels: int = 1) -> Tensor:
+    """Random fields [channel, x, y, z] over a volume [..., x, y, z], of parts of one random size."""
+    x, y, z = volume.shape[-3:]
+    across = draws.uniform(*_PARTS_MM)
+    cells = tuple(max(3, int(n * mm / across)) for n, mm in zip((x, y, z), plan.spacing_mm, strict=True))
+    return draws.field((x, y, z), cells, channels)
+
+
 def add_lesions(image: Tensor, patch: Patch, draws: Draws, plan: Plan, minimum: int = 0) -> tuple[Tensor, Tensor]:
     """Paint random lesions, brighter or darker than what they replace, onto a noise-free image.
 
@@ -111,16 +122,16 @@ def add_lesions(image: Tensor, patch: Patch, draws: Draws, plan: Plan, minimum: 
             levels.append((draws.uniform(0.2, 0.6), _intensity(tissue, draws)))
         for start, value in levels:
             weight = ((depth - start) / soft).clamp(0, 1) * draws.uniform(0.5, 1.0) * patch.mask[0, 0]
-            texture = (
-                draws.uniform(0, 0.1) * draws.field(tuple(depth.shape), tuple(max(3, n // 4) for n in depth.shape))[0]
-            )
-            image = image * (1 - weight) + weight * (value + texture)
+            relief = draws.uniform(*(_STRONG if draws.chance(_UNEVEN_SHARE) else _FAINT))
+            image = image * (1 - weight) + weight * (value + relief * _uneven(depth, draws, plan)[0])
             extent = torch.maximum(extent, weight[None, None])
     return image, extent
 
 
 def corrupt_anatomy(anatomy: Tensor, patch: Patch, draws: Draws, plan: Plan) -> Tensor:
-    """Relabel random blobs of an anatomy and blur others away: what a lesion does to an encoder's answer.
+    """Change random blobs of an anatomy into what a lesion makes of an encoder's answer.
+
+    Each becomes one tissue, a mosaic of tissues, a blurred version of itself or anatomy from another place.
 
     Args:
         anatomy: Label map [1, 1, x, y, z], uint8.
@@ -128,17 +139,30 @@ def corrupt_anatomy(anatomy: Tensor, patch: Patch, draws: Draws, plan: Plan) -> 
     Returns:
         A label map of the same shape.
     """
-    tissues = len(plan.tissues)
     for depth in _depths(patch, draws, plan, plan.corruption):
-        inside = (depth > 0)[None, None] & patch.mask
-        if draws.chance(0.3):
-            smooth = gaussian_blur(one_hot(anatomy, tissues), (2.0, 2.0, 2.0))
-            smooth[:, 0] = 0
-            changed = label_map(smooth)
-        else:
-            changed = torch.full_like(anatomy, draws.integer(1, tissues - 1))
-        anatomy = torch.where(inside, changed, anatomy)
+        change = (_one_tissue, _mosaic, _blurred, _borrowed)[draws.integer(0, 3)]
+        changed = change(anatomy, draws, plan)
+        anatomy = torch.where((depth > 0)[None, None] & patch.mask & (changed > 0), changed, anatomy)
     return anatomy
+
+
+def _one_tissue(anatomy: Tensor, draws: Draws, plan: Plan) -> Tensor:
+    return torch.full_like(anatomy, draws.integer(1, len(plan.tissues) - 1))
+
+
+def _mosaic(anatomy: Tensor, draws: Draws, plan: Plan) -> Tensor:
+    return label_map(_uneven(anatomy, draws, plan, len(plan.tissues) - 1)[None]) + 1
+
+
+def _blurred(anatomy: Tensor, draws: Draws, plan: Plan) -> Tensor:
+    smooth = gaussian_blur(one_hot(anatomy, len(plan.tissues)), (2.0, 2.0, 2.0))
+    smooth[:, 0] = 0
+    return label_map(smooth)
+
+
+def _borrowed(anatomy: Tensor, draws: Draws, plan: Plan) -> Tensor:
+    shift = [draws.integer(-(n // 3), n // 3) for n in anatomy.shape[2:]]
+    return anatomy.roll(shift, (2, 3, 4))
 
 
 def corrupt_edges(edge: Tensor, draws: Draws, plan: Plan) -> Tensor:

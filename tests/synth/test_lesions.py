@@ -166,3 +166,35 @@ def test_every_other_block_is_erased(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sum(shares) / len(shares) == pytest.approx(0.5, abs=0.02)
     plan = make_plan(edge_dropout=(0, 0), erased_share=(0, 0))
     assert corrupt_edges(torch.ones(1, 3, 32, 32, 32), Draws(0), plan).all()
+
+
+def test_some_lesions_are_of_many_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lesions, "_NESTED_SHARE", 0.0)
+    plan, patch = make_plan(lesions=(1, 1), small_mm=(40.0, 40.0), large_mm=(40.0, 40.0)), make_patch()
+    relief = {}
+    for share in (0.0, 1.0):
+        monkeypatch.setattr(lesions, "_UNEVEN_SHARE", share)
+        spread = []
+        for seed in range(20):
+            image, extent = add_lesions(patch.image, patch, Draws(seed), plan)
+            spread.append(
+                image[extent > 0.6 * float(extent.max())].std() if (extent > 0).sum() > 100 else patch.image[0]
+            )
+        relief[share] = torch.stack([each for each in spread if each.ndim == 0]).median()
+    assert relief[1.0] > 2 * relief[0.0]
+
+
+def test_what_takes_the_place_of_an_anatomy(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, patch = make_plan(), make_patch()
+    labels, inside = label_map(patch.tissue), patch.mask
+    for seed in SEEDS:
+        one = lesions._one_tissue(labels, Draws(seed), plan)
+        assert len(one.unique()) == 1
+        mosaic = lesions._mosaic(labels, Draws(seed), plan)
+        assert set(mosaic.unique().tolist()) == {1, 2, 3}
+        borrowed = lesions._borrowed(labels, Draws(seed), plan)
+        assert torch.equal(borrowed.unique(return_counts=True)[1], labels.unique(return_counts=True)[1])
+        blurred = lesions._blurred(labels, Draws(seed), plan)
+        assert int(edges(blurred, (1.0,) * 3)[:, :, inside[0, 0]].sum()) < int(
+            edges(labels, (1.0,) * 3)[:, :, inside[0, 0]].sum()
+        )
