@@ -28,9 +28,9 @@ class Block {
   ~Block() {
     const std::lock_guard lock(mutex());
     auto& free = kept();
-    if (!free.empty() && free.back().bytes <= kSmall) offer(free.back());
-    if (pages_ > kSmall) offer({address_, pages_});
-    free.push_back({address_, pages_});
+    if (!free.empty()) offer(free.back());
+    free.push_back({address_, pages_, false});
+    if (pages_ > kSmall) offer(free.back());
     size_t total = 0;
     for (const Kept& each : free) total += each.bytes;
     while (total > kMost) {
@@ -50,6 +50,7 @@ class Block {
   struct Kept {
     void* address;
     size_t bytes;
+    bool offered;
   };
   static constexpr size_t kMost = size_t{1} << 30;  // kept at a time; the oldest go first
   static constexpr size_t kSmall = size_t{64} << 20;  // up to here the last one is offered to the system with the next
@@ -78,10 +79,11 @@ class Block {
     return address;
   }
 
-  static void offer([[maybe_unused]] Kept block) {
+  static void offer(Kept& block) {
 #ifdef MADV_FREE
-    madvise(block.address, block.bytes, MADV_FREE);
+    if (!block.offered) madvise(block.address, block.bytes, MADV_FREE);
 #endif
+    block.offered = true;
   }
 
   void* address_;
