@@ -6,6 +6,7 @@ p-values are those of the same scans without them.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Literal
 
@@ -20,7 +21,7 @@ from anatomad.planner.plan import Plan
 from anatomad.predict.choice import Candidate, Readings, choose_score, read_trial
 from anatomad.predict.reader import DAL, Parts, Reader
 from anatomad.predict.score import Score, inner, own_level
-from anatomad.predict.trials import Trial, healthy_trials, lesion_trials
+from anatomad.predict.trials import Trial, count_trials, healthy_trials, lesion_trials
 from anatomad.preprocess.store import StoredCase
 from anatomad.progress import Progress
 
@@ -98,6 +99,18 @@ def calibrate_fold(
             progress.advance()
     best, candidates = choose_score(readings, plan)
     return _calibrated(best, parts, plan, candidates)
+
+
+def calibration_seconds(
+    model: nn.Module, plan: Plan, validation: Sequence[StoredCase], device: torch.device, method: Reader = DAL
+) -> float:
+    """About what :func:`calibrate_fold` will take: one trial is made and read, and every other takes as long."""
+    case = validation[0]
+    precision = precision_of(device, plan.precision)
+    began = time.monotonic()
+    trial = next(lesion_trials(plan, [case], device))
+    read_trial(trial, method.read(model, trial.image, trial.mask, precision), plan)
+    return (time.monotonic() - began) * count_trials(len(validation), len(case.image))
 
 
 def _over_usual_level(score: Score, real: Sequence[Parts], plan: Plan) -> Score:

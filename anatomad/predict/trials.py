@@ -42,6 +42,15 @@ def _whole(case: StoredCase, device: torch.device) -> Patch:
     return Patch(tissue, torch.where(mask, image, 0.0), mask, torch.zeros(1, 3, *mask.shape[2:], device=device))
 
 
+def count_trials(cases: int, channels: int) -> int:
+    """How many trials the functions below make of so many cases of so many channels each."""
+    return cases * (channels + 1 + _lesions_per_case(cases))
+
+
+def _lesions_per_case(cases: int) -> int:
+    return math.ceil(_LESION_TRIALS / cases)
+
+
 def healthy_trials(plan: Plan, cases: Sequence[StoredCase], device: torch.device) -> Iterator[Trial]:
     """Every channel of every case as it is, and every case once in a contrast of its own."""
     for number, case in enumerate(cases):
@@ -64,7 +73,7 @@ def lesion_trials(plan: Plan, cases: Sequence[StoredCase], device: torch.device)
     kinds = cycle(product((False, True), DISEASES))
     for number, case in enumerate(cases):
         patch = _whole(case, device)
-        for turn, (foreign, disease) in enumerate(islice(kinds, math.ceil(_LESION_TRIALS / len(cases)))):
+        for turn, (foreign, disease) in enumerate(islice(kinds, _lesions_per_case(len(cases)))):
             yield _diseased(patch, disease, foreign, (number, turn), plan)
 
 

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from torch import nn
 
 from anatomad.planner.plan import Plan
+from anatomad.predict.calibration import calibration_seconds
 from anatomad.train.cases import CaseSource, SampleLoader
 from anatomad.train.learner import Learner
 from anatomad.train.method import Method
-from anatomad.train.schedule import CALIBRATION_SHARE, MIN_STEPS, fit_steps
+from anatomad.train.schedule import MIN_STEPS, fit_steps
 from anatomad.train.stages import Stage
 from anatomad.train.validate import MAX_CASES
 
@@ -46,8 +47,8 @@ def fit_schedule(
 ) -> Schedule:
     """Measure the speed of every stage and fit the run into a time budget.
 
-    What has passed since ``began``, 8 % for calibration, and the looks at validation cases after each stage (some 10 %
-    at most) are taken off the budget first.
+    What has passed since ``began``, the calibration (half of the budget at most), and the looks at validation cases
+    after each stage (some 10 % at most) are taken off the budget first.
 
     Args:
         budget_s: Seconds for the whole run.
@@ -66,7 +67,10 @@ def fit_schedule(
     method.validate(trial, [validation[0]], plan, method.stages[0].name, device, precision)
     look = (time.monotonic() - start) * len(method.stages)
     watched = max(1, min(MAX_CASES, len(validation), int(_LOOK_SHARE * budget_s / look) - 1))
-    left = budget_s * (1 - CALIBRATION_SHARE) - look * (watched + 1) - (time.monotonic() - began)  # + 1: the picture
+    calibration = calibration_seconds(trial.eval().requires_grad_(False), plan, validation, device, method)
+    if calibration > budget_s / 2:
+        _log.warning("calibrating takes some %.0f s of --time %g s: the run will take longer", calibration, budget_s)
+    left = budget_s - min(calibration, budget_s / 2) - look * (watched + 1) - (time.monotonic() - began)  # + 1: picture
     steps = fit_steps(method.steps(plan), seconds, left)
     if min(steps.values()) <= MIN_STEPS:
         _log.warning("--time %g s is too little to train; a stage gets %d steps only", budget_s, MIN_STEPS)

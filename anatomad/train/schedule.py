@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from anatomad.errors import UsageError
 
 WARM_UP_STEPS = 50
-CALIBRATION_SHARE = 0.08  # of a time budget
 MIN_STEPS = 10
 _FINAL_RATE = 0.02
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}

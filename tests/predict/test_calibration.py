@@ -1,5 +1,6 @@
 from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from sklearn.metrics import average_precision_score
 from anatomad.models.dal import DisentangledAnatomy
 from anatomad.models.device import precision_of
 from anatomad.predict import choice
-from anatomad.predict.calibration import Calibration, calibrate_fold, subject_score
+from anatomad.predict.calibration import Calibration, calibrate_fold, calibration_seconds, subject_score
 from anatomad.predict.choice import Candidate, _chosen, average_precision, read_trial
 from anatomad.predict.decompose import DOUBT, RECOUPLINGS, TISSUES, decompose
 from anatomad.predict.score import Score, inner
@@ -128,6 +129,17 @@ def test_large_scans_are_thinned_but_for_their_lesions(monkeypatch: pytest.Monke
     assert thin.even.sum() == -(-len(whole.lesion) // thin.step)
     assert len(thin.lesion) == int((thin.even | thin.lesion).sum()) == thin.position.shape[1]
     assert set(thin.readings["closed form", 0.0]) <= set(whole.readings["closed form", 0.0])
+
+
+def test_what_a_calibration_takes_grows_with_its_trials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = small_plan()
+    write_case(tmp_path, "a", plan)
+    model = DisentangledAnatomy(plan).eval().requires_grad_(False)
+    clock = SimpleNamespace(monotonic=iter([0.0, 2.0, 0.0, 2.0]).__next__)
+    monkeypatch.setattr("anatomad.predict.calibration.time", clock)
+    stored, cpu = load_case(tmp_path, "a"), torch.device("cpu")
+    assert calibration_seconds(model, plan, [stored], cpu) == 2 * (1 + 1 + 12)
+    assert calibration_seconds(model, plan, [stored] * 20, cpu) == 2 * (20 + 20 + 20)
 
 
 def test_a_fold(tmp_path: Path) -> None:

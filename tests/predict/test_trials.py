@@ -3,7 +3,7 @@ from pathlib import Path
 import torch
 
 from anatomad.planner.plan import Plan
-from anatomad.predict.trials import Trial, healthy_trials, lesion_trials
+from anatomad.predict.trials import Trial, count_trials, healthy_trials, lesion_trials
 from anatomad.preprocess.store import StoredCase, load_case
 from tests.predict.world import small_plan
 from tests.train.fold import write_case
@@ -59,3 +59,11 @@ def test_every_case_has_its_lesions_however_many_there_are(tmp_path: Path) -> No
     stored = cases(tmp_path, plan)
     assert len(list(lesion_trials(plan, stored[:1], CPU))) == 12
     assert len(list(lesion_trials(plan, stored * 5, CPU))) == 20
+
+
+def test_trials_are_counted_before_they_are_made(tmp_path: Path) -> None:
+    plan = small_plan()
+    stored = cases(tmp_path, plan)
+    for several in (stored[:1], stored, stored * 5):
+        made = [*healthy_trials(plan, several, CPU), *lesion_trials(plan, several, CPU)]
+        assert len(made) == count_trials(len(several), len(stored[0].image))

@@ -138,6 +138,25 @@ def test_budget_is_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.usefixtures("_no_picture")
+@pytest.mark.parametrize(("takes", "left"), [(20, 40), (50, 30)])
+def test_budget_leaves_time_to_calibrate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, takes: float, left: float
+) -> None:
+    given: list[float] = []
+
+    def fitted(planned: dict[str, int], seconds_per_step: dict[str, float], seconds: float) -> dict[str, int]:
+        given.append(seconds)
+        return dict.fromkeys(planned, 1)
+
+    monkeypatch.setattr(budget, "calibration_seconds", lambda *_: takes)
+    monkeypatch.setattr(budget, "fit_steps", fitted)
+    caplog.set_level("WARNING")
+    train_fold(make_job(tmp_path, budget_s=60), no_calibration)
+    assert left - 20 < given[0] < left  # the speed is measured in the same time
+    assert ("calibrating takes some 50 s of --time 60 s" in caplog.text) == (takes > 30)
+
+
+@pytest.mark.usefixtures("_no_picture")
 def test_out_of_gpu_memory_has_a_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
