@@ -9,7 +9,8 @@ tissue map and around the bundled atlas' tissues, which are real. Writes a table
 place of older ones of the same operator, shape, map and allocator, to ``benchmarks/results/kernels.json``, so that it
 can be run in pieces. It asks for an idle machine: two threads that share a processor with other work wait for each
 other. Each row says how busy it was, and where memory came from: rivals allocate their results anew, and a fresh page
-costs more than what is written to it. With
+costs more than what is written to it. It also says how fast memory was copied in the same turns, since that changes
+from hour to hour on a machine shared with others. With
 ``GLIBC_TUNABLES=glibc.malloc.mmap_threshold=1073741824:glibc.malloc.trim_threshold=4294967296`` the C library keeps the
 pages that it has, for all alike.
 """
@@ -45,6 +46,7 @@ RESULT = Path(__file__).parent / "results" / "kernels.json"
 SHAPES = {"2D": (8, 192, 192), "3D": (1, 160, 192, 160)}
 EAGER_MEMORY = 2**31  # logits of this size and more are too much for eager edges, which keep six copies
 COMPILED = "torch.compile"
+COPIED = 2**24  # floats: 64 MiB, more than caches hold
 ALLOCATORS = ("GLIBC_TUNABLES", "LD_PRELOAD", "THP_MEM_ALLOC_ENABLE")  # and MALLOC_*
 
 
@@ -290,6 +292,12 @@ def measured(runs: dict[str, Run], seconds: float) -> dict[str, float]:
     return {name: statistics.median(values) for name, values in times.items()}
 
 
+def copy() -> Run:
+    """A plain copy of memory that both sides keep."""
+    source, target = torch.ones(COPIED), torch.zeros(COPIED)
+    return lambda: target.copy_(source)
+
+
 def allocator() -> str:
     """What decides where results lie: variables that the C library and torch read, and the system's huge pages."""
     names = [name for name in os.environ if name.startswith("MALLOC_") or name in ALLOCATORS]
@@ -310,8 +318,9 @@ def rows(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
                     x = logits_of(tissue(shape, classes), classes)
                     runs = prepare(x)
                     load = os.getloadavg()[0]
-                    times = measured({name: run for name, run in runs.items() if run}, options.seconds)
-                    own = times.pop("anatomad")
+                    turns = {name: run for name, run in runs.items() if run} | {"copy": copy()}
+                    times = measured(turns, options.seconds)
+                    own, copied = times.pop("anatomad"), times.pop("copy")
                     yield {
                         "operator": task,
                         "shape": [shape[0], classes, *shape[1:]] if index < OF_CLASSES else list(shape[1:]),
@@ -319,6 +328,7 @@ def rows(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
                         "anatomad_ms": round(own, 3),
                         "times_as_fast_as": {name: round(ms / own, 2) for name, ms in times.items()},
                         "not_installed": [name for name, run in runs.items() if run is None],
+                        "copy_gb_s": round(2 * 4 * COPIED / copied / 1e6, 1),
                         "threads": options.threads,
                         "load_before": round(load, 2),
                         "allocator": allocator(),

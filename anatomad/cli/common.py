@@ -99,7 +99,7 @@ def _as_known(error: BaseException) -> AnatomadError:
     if isinstance(error, AnatomadError):
         return error
     if isinstance(error, KeyboardInterrupt):
-        return InterruptedRunError("interrupted; the same command goes on where it stopped")
+        return InterruptedRunError("interrupted; run the same command again: what it has written is not made twice")
     if isinstance(error, MemoryError):
         return ResourceError("not enough memory; close other programs or use fewer workers (-j 1)")
     if isinstance(error, OSError):
