@@ -25,6 +25,7 @@ import numpy as np
 import torch
 
 import anatomad
+from anatomad.benchmark.measure import AS_PREDICTED, P01, measure_healthy
 from anatomad.cli import evaluate, predict
 from anatomad.cli.common import make_parser, run_command, say
 from anatomad.demo.compare import Verdict, as_json, compare
@@ -69,7 +70,7 @@ def _benchmark(args: argparse.Namespace) -> int:
         "model": _model(),
         "seconds_per_item": seconds,
         "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
-        "healthy_with_flaws": [_report(path) for path in sorted(healthy.glob("*.json"))],
+        "healthy_with_flaws": measure_healthy(healthy)[AS_PREDICTED],
         "marked_in_slices_without_lesion": marked,
         "against_intensity": {short: as_json(v) for short, v in verdicts.items()},
         "metrics": {name: metrics["sequences"] for name, metrics in columns.items()},
@@ -97,17 +98,10 @@ def _marked(predictions: Path, labels: Path) -> dict[str, float]:
     inside, total = defaultdict(int), defaultdict(int)
     for prediction in find(predictions, labels).predictions:
         maps = read_maps(prediction)
-        if maps.mask is None:
-            raise AnatomadError(f"{prediction.path}: no mask beside it; predict this case again")
         clean = ~maps.lesion.any((0, 1))
-        inside[prediction.sequence] += int(np.sum(maps.mask[..., clean]))
+        inside[prediction.sequence] += int(np.sum((maps.anomaly >= P01)[..., clean]))
         total[prediction.sequence] += int(np.sum(maps.brain[..., clean]))
     return {sequence: round(inside[sequence] / total[sequence], 5) for sequence in total}
-
-
-def _report(path: Path) -> dict[str, Any]:
-    report = json.loads(path.read_bytes())
-    return {"id": path.stem, "anomalous_ml": report["anomalous_ml"], "brain_ml": report["brain_ml"]}
 
 
 def _model() -> dict[str, Any]:

@@ -239,7 +239,7 @@ def _postprocessing(table: _Table, spacing_mm: rules.Triple) -> Postprocessing:
     add = table.under("postprocessing")
     return Postprocessing.model_construct(
         rim_mm=add("rim_mm", rules.rim(spacing_mm)),
-        mask_p=add("mask_p", Choice(0.01, "the mask holds what is as anomalous as one healthy voxel in a hundred")),
+        mask_p=add("mask_p", rules.mask_p()),
         smallest_mm3=add("smallest_mm3", rules.smallest_region(spacing_mm)),
     )
 

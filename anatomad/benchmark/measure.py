@@ -28,6 +28,8 @@ AS_PREDICTED, POST_PROCESSED = "as predicted", "post-processed"
 VARIANTS = {AS_PREDICTED: lambda maps: maps, POST_PROCESSED: postprocess}
 METRICS = ("pooled_ap", "calibrated_dice_pooled", "oracle_dice", "mean_ap", "calibrated_dice", "lesion_f1", "auroc")
 
+P01 = 2.0  # -log10 p
+
 Replicates = dict[str, NDArray[np.float64]]
 
 
@@ -66,7 +68,10 @@ def measure_patients(name: str, predictions: Path, labels: Path, replicates: int
 
 
 def measure_healthy(predictions: Path) -> dict[str, list[dict[str, Any]]]:
-    """What the mask marks in each scan of a folder of healthy ones, by variant: ``mask_ml`` of ``brain_ml``.
+    """What each scan of a folder of healthy ones has in the mask and under p = 0.01, by variant.
+
+    Returns:
+        By variant and scan, of ``brain_ml``: ``mask_ml``, and ``p01_ml`` with p <= 0.01, 1 % where calibration holds.
 
     Raises:
         UsageError, DataError: see `evaluate.cases.find` and `evaluate.cases.read_maps`.
@@ -80,8 +85,13 @@ def measure_healthy(predictions: Path) -> dict[str, list[dict[str, Any]]]:
             changed = change(maps_of_scan)
             if changed.mask is None:
                 raise DataError(f"{scan.path}: no mask beside it; predict this case again")
-            mask_ml, brain_ml = (float(v.sum()) * changed.voxel_ml for v in (changed.mask, changed.brain))
-            result[variant].append({"id": scan.id, "mask_ml": mask_ml, "brain_ml": brain_ml, "score": changed.score})
+            parts = {
+                "mask_ml": changed.mask,
+                "p01_ml": changed.anomaly[changed.brain] >= P01,
+                "brain_ml": changed.brain,
+            }
+            ml = {name: float(part.sum()) * changed.voxel_ml for name, part in parts.items()}
+            result[variant].append({"id": scan.id, **ml, "score": changed.score})
     return result
 
 

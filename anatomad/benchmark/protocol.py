@@ -19,7 +19,8 @@ PROTOCOLS = {
     "resolution": "Methods work at the plan's voxel size; maps are brought back to each scan's own grid and measured "
     "there, against the label as it is.",
     "threshold": "The mask of the label-free Dice is CASE_mask of anatomad_predict: the map holds -log10 p against "
-    "healthy scans of the fold that no gradient saw, and the mask is p <= 0.01. The same rule holds in every sequence.",
+    "healthy scans of the fold that no gradient saw, and the mask is p <= postprocessing.mask_p of the "
+    "plan (0.001 unless it was set). The same rule holds in every sequence.",
     "as predicted": "Map and mask as anatomad_predict wrote them.",
     "post-processed": f"Of every method alike: the median of map and mask over the cube of voxels whose side is "
     f"closest to {MEDIAN_MM:g} mm, then 26-connected components of the mask under {SMALLEST_ML:g} ml removed.",
@@ -36,7 +37,7 @@ PROTOCOLS = {
     "of a group is the one of the highest mean in these very columns, which is in its favour; p-values are not "
     "corrected for the number of rows.",
     "healthy": "Healthy scans without any label: those that calibrated the model, those of the next fold that nothing "
-    "has seen, and data sets named with --healthy. Share is that of brain voxels in the mask, all scans pooled; ml is "
-    "the mean volume of the mask per scan; both are means over seeds.",
+    "has seen, and data sets named with --healthy. Share is that of brain voxels with p <= 0.01, all scans "
+    "pooled, 1 % where the calibration holds; ml is the mean volume of the mask per scan; both are means over seeds.",
     **{f"evaluate: {name}": text for name, text in EVALUATION.items() if name != "interval"},
 }

@@ -16,7 +16,7 @@ from anatomad.benchmark.scans import Scans
 from anatomad.evaluate.cases import WHOLE_CASE
 from anatomad.io.atomic import read_tensors
 
-MEASURE_VERSION = 1
+MEASURE_VERSION = 2  # 2: healthy scans' share under p = 0.01
 NOT_YET = "not run yet"
 
 
@@ -45,7 +45,7 @@ class Finished:
         training: What ``training.json`` says; None when it has not ended.
         columns: Metrics by column and variant.
         replicates: Bootstrap replicates by column, variant and metric.
-        healthy: Of each group of healthy scans, by variant, each scan's ``mask_ml`` and ``brain_ml``.
+        healthy: Of each group of healthy scans, by variant, each scan's ``mask_ml``, ``p01_ml`` and ``brain_ml``.
         seconds: By group of scans, how many ``scans`` and the seconds to ``predict`` them, where known.
     """
 

@@ -205,17 +205,18 @@ def _healthy_tables(standing: Standing) -> Iterator[Table]:
     kinds = [(group, variant) for group in groups for variant in VARIANTS]
     head = ["method", *(f"{group},\n{variant}" for group, variant in kinds)]
     rows = [[Cell(name), *(_healthy_cell(runs, *kind) for kind in kinds)] for name, runs in standing.methods.items()]
-    yield Table("Healthy scans: share of the brain marked, and ml per scan", head, rows)
+    yield Table("Healthy scans: share of the brain with p ≤ 0.01, and ml of the mask per scan", head, rows)
 
 
 def _healthy_cell(runs: Sequence[Finished], group: str, variant: str) -> Cell:
     found = [run.healthy[group][variant] for run in runs if group in run.healthy]
     if not found:
         return Cell("missing", missing=True)
-    marked = [[scan["mask_ml"] for scan in scans] for scans in found]
-    brains = [sum(scan["brain_ml"] for scan in scans) for scans in found]
-    shares = [sum(each) / brain for each, brain in zip(marked, brains, strict=True)]
-    return Cell(f"{100 * np.mean(shares):.2f} %", f"{np.mean(marked):.1f} ml, scans: {len(marked[0])}")
+    p01, brain, mask = (
+        np.array([[scan[name] for scan in scans] for scans in found]) for name in ("p01_ml", "brain_ml", "mask_ml")
+    )
+    share = float(np.mean(p01.sum(1) / brain.sum(1)))
+    return Cell(f"{share:.2%}".replace("%", " %"), f"{mask.mean():.1f} ml, scans: {mask.shape[1]}")
 
 
 def _cost_table(standing: Standing) -> Table:

@@ -33,7 +33,7 @@ def made_run(method: str, seed: int, cells: Cells, trained: bool = True) -> Fini
             for metric in METRICS:
                 finished.replicates[column, variant, metric] = mean_replicates(numbers, weights)
         finished.seconds[column.data_set] = {"scans": 4, "predict": 8.0}
-    scan = {"id": "h", "mask_ml": 10.0 + seed, "brain_ml": 1000.0, "score": 1.0}
+    scan = {"id": "h", "mask_ml": 1.0 + seed, "p01_ml": 10.0 + seed, "brain_ml": 1000.0, "score": 1.0}
     finished.healthy["healthy, untouched fold"] = {variant: [scan, scan] for variant in VARIANTS}
     return finished
 

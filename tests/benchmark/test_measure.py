@@ -58,14 +58,16 @@ def test_without_masks_there_are_no_replicates_of_masks(world: World) -> None:
 
 
 def test_healthy_scans(world: World) -> None:
-    nothing = np.zeros((14, 12, 10), np.int16)
+    speck = np.zeros((14, 12, 10), np.int16)
+    speck[6, 6, 4:6] = 1
     for name in ("h1", "h2"):
-        world.predict(name, nothing, folder="healthy")
+        world.predict(name, speck, 5.0, folder="healthy")
     found = measure_healthy(world.root / "healthy")
     assert [scan["id"] for scan in found[AS_PREDICTED]] == ["h1", "h2"]
     for scan in found[AS_PREDICTED]:
         assert scan["brain_ml"] == pytest.approx(12 * 10 * 8 * 0.008)
         assert 0 < scan["mask_ml"] < 0.1 * scan["brain_ml"]
+        assert scan["p01_ml"] == pytest.approx(2 * 0.008)
     assert all(scan["mask_ml"] == 0 for scan in found[POST_PROCESSED])
     (world.root / "healthy" / "h1_mask.nii.gz").unlink()
     with pytest.raises(DataError, match=r"h1_anomaly.nii.gz: no mask beside it"):

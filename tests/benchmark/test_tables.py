@@ -118,7 +118,7 @@ def test_the_best_rule_of_each_cell_stands_below_and_apart(standing: Standing) -
 
 def test_healthy_and_cost(standing: Standing) -> None:
     healthy = row_of(table_of(standing, "Healthy"), "dal")[1]
-    assert (healthy.text, healthy.detail) == ("1.05 %", "10.5 ml, scans: 2")
+    assert (healthy.text, healthy.detail) == ("1.05 %", "1.5 ml, scans: 2")
     assert [cell.text for cell in row_of(table_of(standing, "Cost"), "dal")] == ["dal", "2 of 2", "1.5", "500", "2.0"]
 
 
