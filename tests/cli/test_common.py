@@ -36,7 +36,7 @@ def raising(error: BaseException) -> Callable[[argparse.Namespace], int]:
         (MemoryError(), 4, "not enough memory"),
         (OSError(errno.ENOSPC, "No space left on device", "a.json"), 4, "a.json: No space left"),
         (PermissionError(errno.EACCES, "Permission denied", "a.json"), 2, "a.json: Permission denied"),
-        (KeyboardInterrupt(), 5, "the same command goes on"),
+        (KeyboardInterrupt(), 5, "run the same command again"),
         (ZeroDivisionError("oh"), 70, "ZeroDivisionError: oh; this is a defect"),
     ],
 )
