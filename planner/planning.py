@@ -237,9 +237,10 @@ def _normalisation(table: _Table, fingerprint: Fingerprint) -> dict[int, Range]:
 
 def _postprocessing(table: _Table, spacing_mm: rules.Triple) -> Postprocessing:
     add = table.under("postprocessing")
+    why = "one healthy voxel in a thousand: of 0.01 to 0.0001 it overlaps best with lesions painted into scans"
     return Postprocessing.model_construct(
         rim_mm=add("rim_mm", rules.rim(spacing_mm)),
-        mask_p=add("mask_p", rules.mask_p()),
+        mask_p=add("mask_p", Choice(0.001, why)),
         smallest_mm3=add("smallest_mm3", rules.smallest_region(spacing_mm)),
     )
 

@@ -24,7 +24,6 @@ THICK = 3.0  # slices this many times as thick as the planes are fine keep their
 AGREEMENT = 0.75
 MARGIN_VOXELS = 2
 RIM_MM = 2.0  # skull stripping leaves remains there
-MASK_P = 0.001
 SMALL_MM, LARGE_MM = (3.0, 10.0), (15.0, 60.0)
 NOISE_FLOOR, BIAS_FLOOR, BLUR_FLOOR_MM, SLICE_FLOOR_MM = 0.03, 0.25, 2.5, 5.0
 _AXIS = {"L": 0, "R": 0, "A": 1, "P": 1, "S": 2, "I": 2}
@@ -142,14 +141,6 @@ def rim(spacing_mm: Triple) -> Choice[float]:
         "mm here, is brain and surroundings mixed"
     )
     return Choice(value, why, {"spacing_mm": min(spacing_mm)})
-
-
-def mask_p() -> Choice[float]:
-    """The p-value at the mask's edge."""
-    why = (
-        "one healthy voxel in a thousand: of 0.01 to 0.0001 the mask that overlaps best with lesions painted into scans"
-    )
-    return Choice(MASK_P, why)
 
 
 def smallest_region(spacing_mm: Triple) -> Choice[float]:
