@@ -17,8 +17,9 @@ DECIDES := pyproject.toml setup.py constraints.txt $(wildcard csrc/*/*)
 demo: $(VENV)/.installed
 	$(BIN)/anatomad_demo
 
+# Some tests train: each worker wants a core and 3 GB, so there are no more than four.
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 # mypy does not know that planner/ is installed as anatomad.planner: it reads a tree of links that says so.
 lint: $(VENV)/.installed-dev

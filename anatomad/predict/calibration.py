@@ -28,6 +28,7 @@ from anatomad.progress import Progress
 _LEVELS = 257
 _TAIL = 1e-3  # beyond this share of healthy voxels an exponential tail keeps the order
 _TOP_SHARE = 0.005
+_SYMMETRY = 0.5  # found most of the lesions painted into 48 scans: docs/concepts/method.md
 
 
 class Calibration(BaseModel):
@@ -68,10 +69,9 @@ class Calibration(BaseModel):
         return (higher + 1) / (len(self.subjects) + 1)
 
 
-def subject_score(map_: NDArray[np.float32], mask: NDArray[np.bool_]) -> float:
-    """Mean -log10 p of the 0.5 % most anomalous brain voxels."""
-    values = np.sort(map_[mask])
-    return float(values[-max(1, int(_TOP_SHARE * len(values))) :].mean())
+def subject_score(values: NDArray[np.float32]) -> float:
+    """Mean of the 0.5 % largest -log10 p of brain voxels [voxel]."""
+    return float(np.sort(values)[-max(1, int(_TOP_SHARE * len(values))) :].mean())
 
 
 def calibrate_fold(
@@ -98,7 +98,7 @@ def calibrate_fold(
                 parts.append((trial, found))
             progress.advance()
     best, candidates = choose_score(readings, plan)
-    return _calibrated(best, parts, plan, candidates)
+    return _calibrated(best.model_copy(update={"symmetry": _SYMMETRY}), parts, plan, candidates)
 
 
 def calibration_seconds(
@@ -113,18 +113,23 @@ def calibration_seconds(
     return (time.monotonic() - began) * count_trials(len(validation), len(case.image))
 
 
-def _over_usual_level(score: Score, real: Sequence[Parts], plan: Plan) -> Score:
+def _healthy_scores(
+    score: Score, parts: Sequence[tuple[Trial, Parts]], plan: Plan
+) -> tuple[Score, list[tuple[str, NDArray[np.float32]]]]:
+    """The score with the level that real scans usually have; kind and scores of the brain's voxels of every trial."""
     rim = plan.rim()
-    levels = [own_level(score.of(p, plan.spacing_mm, rim)[inner(p.mask, rim)]) for p in real]
-    return score.model_copy(update={"usual": float(np.median(levels))})
+    totals = [(trial.kind, found.mask, score.total(found, plan.spacing_mm, rim)) for trial, found in parts]
+    levels = [own_level(total[inner(mask, rim)]) for kind, mask, total in totals if kind == "real"]
+    score = score.model_copy(update={"usual": float(np.median(levels))})
+    scores = [(kind, score.over_level(total, inner(mask, rim))[mask]) for kind, mask, total in totals]
+    return score, [(kind, values.cpu().numpy()) for kind, values in scores]
 
 
 def _calibrated(
     score: Score, parts: Sequence[tuple[Trial, Parts]], plan: Plan, candidates: tuple[Candidate, ...]
 ) -> Calibration:
-    real = [p for t, p in parts if t.kind == "real"]
-    score = _over_usual_level(score, real, plan)
-    healthy = np.sort(np.concatenate([score.of(p, plan.spacing_mm, plan.rim())[p.mask].cpu().numpy() for p in real]))
+    score, scores = _healthy_scores(score, parts, plan)
+    healthy = np.sort(np.concatenate([values for kind, values in scores if kind == "real"]))
     probabilities = np.geomspace(1.0, _TAIL, _LEVELS)
     levels = np.maximum.accumulate(np.quantile(healthy, 1 - probabilities))
     beyond = healthy[healthy > levels[-1]]
@@ -138,13 +143,10 @@ def _calibrated(
         candidates=candidates,
         healthy_share={},
     )
-
-    def map_of(p: Parts) -> NDArray[np.float32]:
-        return calibration.minus_log10_p(score.of(p, plan.spacing_mm, plan.rim()).cpu().numpy())
-
-    subjects = sorted(subject_score(map_of(p), p.mask.cpu().numpy()) for p in real)
+    maps = [(kind, calibration.minus_log10_p(values)) for kind, values in scores]
+    subjects = sorted(subject_score(values) for kind, values in maps if kind == "real")
     shares = {
-        kind: float(np.mean(np.concatenate([map_of(p)[p.mask.cpu().numpy()] >= 2 for t, p in parts if t.kind == kind])))
-        for kind in ("real", "unseen contrast")
+        each: float(np.mean(np.concatenate([values for kind, values in maps if kind == each]) >= 2))
+        for each in ("real", "unseen contrast")
     }
     return calibration.model_copy(update={"subjects": tuple(subjects), "healthy_share": shares})

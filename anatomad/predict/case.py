@@ -153,7 +153,7 @@ def _report(
     image: Image,
 ) -> dict[str, Any]:
     brain = next(iter(views.values())).scan.brain
-    score = subject_score(anomaly, brain.mask)
+    score = subject_score(anomaly[brain.mask])
     voxel_ml = float(np.prod(image.spacing)) / 1000
     warnings = [w for view in views.values() for w in view.scan.warnings]
     return {

@@ -64,6 +64,8 @@ class Score(BaseModel):
             compared with.
         supplements: Evidence that is added to it, where that finds more.
         shares: So much of each is added.
+        symmetry: So much of the square of what a voxel shares with the other side of the brain (:func:`opposite`) is
+            taken off its own: vessels, choroid plexus and unusual nuclei come in pairs, most lesions do not.
         usual: The level (:func:`own_level`) that the sum usually has in healthy scans; 0: the sum stays as it is. Where
             a scan's level is higher, as in a sequence that the encoder reads less well, the sum is read over it.
     """
@@ -72,15 +74,25 @@ class Score(BaseModel):
     residual: Evidence
     supplements: tuple[Evidence, ...] = ()
     shares: tuple[float, ...] = ()
+    symmetry: float = 0.0
     usual: float = 0.0
 
     def of(self, parts: Parts, spacing_mm: tuple[float, float, float], rim: Shape) -> Tensor:
         """Score [x, y, z], at least 0; 0 outside the brain and in its rim."""
+        return self.over_level(self.total(parts, spacing_mm, rim), inner(parts.mask, rim))
+
+    def total(self, parts: Parts, spacing_mm: tuple[float, float, float], rim: Shape) -> Tensor:
+        """Sum of the evidence [x, y, z], at least 0, not yet over the scan's level; 0 outside the scored brain."""
         found = self.residual.of(parts, spacing_mm, rim)
         for evidence, share in zip(self.supplements, self.shares, strict=True):
             found = found + share * evidence.of(parts, spacing_mm, rim)
+        shared = torch.minimum(found, opposite(found, parts.mask, rim))
+        return (found**2 - self.symmetry * shared**2).sqrt()
+
+    def over_level(self, total: Tensor, scored: Tensor) -> Tensor:
+        """Score [x, y, z] from the sum of the evidence and the brain without its rim [x, y, z]."""
         # a scan that lies nearer to its restoration than usual has earned it: nothing is made larger
-        return found / max(1.0, level(found[inner(parts.mask, rim)], self.usual))
+        return total / max(1.0, level(total[scored], self.usual))
 
 
 def reading(parts: Parts, kind: Kind, spacing_mm: tuple[float, float, float], rim: Shape) -> Tensor:
@@ -96,6 +108,17 @@ def reading(parts: Parts, kind: Kind, spacing_mm: tuple[float, float, float], ri
     name, width = kind
     found = smoothed(parts.residual(name), parts.mask, width, spacing_mm)
     return (found.abs() if found.ndim == 3 else found.norm(dim=0)) * inner(parts.mask, rim)
+
+
+def opposite(evidence: Tensor, mask: Tensor, reach: Shape) -> Tensor:
+    """What the other side of the brain shows [x, y, z]: the largest evidence within ``reach`` voxels of a voxel's place
+    in the mirror image of the brain's bounding box. The first axis runs from one side to the other."""
+    sides = mask.flatten(1).any(1).nonzero()
+    brain = slice(int(sides[0]), int(sides[-1]) + 1)
+    mirrored = torch.zeros_like(evidence)
+    mirrored[brain] = evidence[brain].flip(0)
+    x, y, z = (2 * side + 1 for side in reach)
+    return F.max_pool3d(mirrored[None, None], (x, y, z), 1, reach)[0, 0]
 
 
 def level(magnitudes: Tensor, usual: float) -> float:

@@ -74,11 +74,10 @@ def test_average_precision_against_sklearn() -> None:
 
 
 def test_subject_score_is_the_mean_of_the_most_anomalous() -> None:
-    map_ = np.arange(1000, dtype=np.float32).reshape(10, 10, 10)
-    mask = np.ones_like(map_, bool)
-    assert subject_score(map_, mask) == np.mean([995, 996, 997, 998, 999])
-    mask[-1] = False
-    assert subject_score(map_, mask) == np.mean([896, 897, 898, 899])
+    values = np.arange(1000, dtype=np.float32)[::-1]
+    assert subject_score(values) == np.mean([995, 996, 997, 998, 999])
+    assert subject_score(values[100:]) == np.mean([896, 897, 898, 899])
+    assert subject_score(values[:3]) == 999  # of a handful of voxels, the highest
 
 
 def test_subject_p_counts_the_scan_itself() -> None:
@@ -165,13 +164,16 @@ def test_a_fold(tmp_path: Path) -> None:
     assert len(residual.fields) == len(used.smoothing_mm) * used.with_fields
     assert len(residual.usual) == len(residual.units) == len(used.smoothing_mm)
     assert 0 < used.synthetic_ap <= max(c.synthetic_ap for c in first.candidates) <= 1
+    chosen = first.score.model_copy(update={"symmetry": 0.0, "usual": 0.0})  # what comes on top of every score alike
     found = [
         average_precision(found[inside].numpy(), trial.lesion[inside].numpy())
         for trial in lesion_trials(plan, cases, torch.device("cpu"))
         for parts in [decompose(model, trial.image, trial.mask, precision_of(torch.device("cpu"), plan.precision))]
-        for found, inside in [(first.score.of(parts, plan.spacing_mm, plan.rim()), inner(parts.mask, plan.rim()))]
+        for found, inside in [(chosen.of(parts, plan.spacing_mm, plan.rim()), inner(parts.mask, plan.rim()))]
     ]
     assert np.mean(found) == pytest.approx(used.synthetic_ap, abs=1e-6)  # what was chosen is what will be used
+    assert first.score.symmetry > 0
+    assert first.score.usual > 0
     assert len(first.subjects) == 2
     assert list(first.subjects) == sorted(first.subjects)
     assert first.healthy_share["real"] == pytest.approx(0.01, abs=0.004)

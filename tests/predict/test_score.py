@@ -6,7 +6,7 @@ import torch
 from scipy import ndimage
 
 from anatomad.predict.decompose import TISSUES
-from anatomad.predict.score import Evidence, Score, inner, own_level, reading, smoothed
+from anatomad.predict.score import Evidence, Score, inner, opposite, own_level, reading, smoothed
 from tests.predict.world import decomposition
 
 SPACING = (2.0, 2.0, 4.0)
@@ -140,3 +140,27 @@ def test_a_scan_that_scores_high_all_over_is_read_over_its_own_level() -> None:
     torch.testing.assert_close(score_of(1.0, usual), plain)
     torch.testing.assert_close(score_of(3.0, usual), plain)
     torch.testing.assert_close(score_of(0.5, usual), 0.5 * plain)
+
+
+def test_the_other_side_is_the_mirror_image_in_the_brain_box() -> None:
+    evidence = torch.zeros(MASK.shape)
+    evidence[3, 6, 7] = 2.0  # the brain lies in 2 to 13
+    found = opposite(evidence, MASK, (1, 1, 0))
+    expected = torch.zeros(MASK.shape)
+    expected[11:14, 5:8, 7] = 2.0  # around 12
+    assert torch.equal(found, expected)
+
+
+def test_what_both_sides_show_counts_less_than_what_one_shows() -> None:
+    residual = torch.zeros(MASK.shape)
+    residual[4, 6, 7] = residual[10, 6, 7] = 4.0  # a pair, a voxel off the mirror place
+    residual[5, 10, 10], residual[11, 10, 11] = 6.0, 1.0  # a faint counterpart
+    residual[4, 4, 11] = 3.0  # one side only
+    plain = score(0.0).of(decomposition(residual, MASK), SPACING, RIM)
+    found = score(0.0).model_copy(update={"symmetry": 0.25}).of(decomposition(residual, MASK), SPACING, RIM)
+    lost = plain**2 - found**2
+    assert float(lost[4, 6, 7]) == pytest.approx(0.25 * 2.0**2)
+    assert float(lost[10, 6, 7]) == pytest.approx(0.25 * 2.0**2)
+    assert float(lost[5, 10, 10]) == pytest.approx(0.25 * 0.5**2, abs=1e-5)  # no more than the other side shows
+    assert float(lost[11, 10, 11]) == pytest.approx(0.25 * 0.5**2)  # and no more than its share
+    assert float(lost[4, 4, 11]) == 0
