@@ -17,7 +17,9 @@ DECIDES := pyproject.toml setup.py constraints.txt $(wildcard csrc/*/*)
 demo: $(VENV)/.installed
 	$(BIN)/anatomad_demo
 
-# Some tests train: each worker wants a core and 3 GB, so there are no more than four.
+# Some tests train: each worker wants a core and 3 GB, so there are no more than four, and threads would only wait for
+# each other.
+test: export OMP_NUM_THREADS ?= 1
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
