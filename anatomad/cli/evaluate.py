@@ -21,7 +21,7 @@ _COLUMNS = (
     ("mean_ap", "AP\nper volume", 3, False),
     ("auroc", "AUROC\nvoxels", 3, False),
     ("oracle_dice", "oracle\nDice", 3, False),
-    ("calibrated_dice", "Dice at\n1 % healthy", 3, True),
+    ("calibrated_dice", "Dice of\nthe mask", 3, True),
     ("lesion_f1", "lesion\nF1", 3, False),
     ("healthy_false_positive_ml", "healthy FP\nml", 1, False),
     ("subject_auroc", "AUROC\nscans", 3, False),
