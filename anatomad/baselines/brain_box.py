@@ -14,9 +14,8 @@ from torch.nn import functional as F
 from anatomad.models.dal import brain_position
 from anatomad.planner.plan import Plan, Shape
 from anatomad.predict.field import position_in_brain
-from anatomad.synth.draws import gaussian_blur
+from anatomad.synth.draws import FWHM, gaussian_blur
 
-_FWHM = 2.3548
 _SMOOTHING_MM = 3.0
 
 
@@ -45,7 +44,7 @@ def moments(pairs: Iterable[tuple[Tensor, Tensor]], plan: Plan) -> tuple[Tensor,
         pairs: Values [channel, *box] and weights [1, *box] or the like, at least one pair.
         plan: Spacing in mm.
     """
-    sigma = [_SMOOTHING_MM / _FWHM / mm for mm in plan.spacing_mm]
+    sigma = [_SMOOTHING_MM / FWHM / mm for mm in plan.spacing_mm]
     sums: list[Tensor] = []
     for values, weight in pairs:
         terms = [weight, values * weight, values.square() * weight]

@@ -31,9 +31,9 @@ class Difference:
         """Peers tell no tissues apart."""
 
     @property
-    def supplements(self) -> tuple[str, ...]:
+    def supplements(self) -> dict[str, float]:
         """Peers have no other evidence."""
-        return ()
+        return {}
 
     def residual(self, kind: str) -> Tensor:
         """How far each voxel is from healthy, signed or not; 0 outside the brain."""

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from anatomad.baselines.brain_box import at_box, at_brain, moments
 from anatomad.baselines.difference import Difference, signed_and_absolute
-from anatomad.models.closed_form import recouple
+from anatomad.models.closed_form import imaging_of, recouple
 from anatomad.planner.plan import Plan
 from anatomad.preprocess.store import StoredCase
 from anatomad.train.method import Method
@@ -55,11 +55,10 @@ def _prior(networks: TissueAtlas, mask: Tensor) -> Tensor:
 def read_outliers(networks: TissueAtlas, image: Tensor, mask: Tensor, precision: str) -> Difference:
     """Distance of every voxel [x, y, z] from the tissue that it most likely is."""
     prior = _prior(networks, mask)
-    fitted = recouple(image, prior, mask)
-    levels, widths = (part[:, None, None, None] for part in (fitted.means, fitted.spreads))
-    gain = fitted.image / (fitted.means[:, None, None, None] * prior).sum(0).clamp(min=1e-3)
-    distance = (image - gain.clamp(0.5, 1.5) * levels) / widths
-    log_posterior = prior.clamp(min=1e-6).log() - widths.log() - distance.square() / 2
+    imaging = imaging_of(image, prior, mask)
+    distance = imaging.distances(image)
+    log_spread = imaging.spreads.log()[:, None, None, None]
+    log_posterior = prior.clamp(min=1e-6).log() - log_spread - distance.square() / 2
     chosen = log_posterior.argmax(0, keepdim=True)
     outlying = distance.gather(0, chosen)[0] * mask
     return Difference(mask, {"signed": outlying, "absolute": outlying.abs()})

@@ -5,7 +5,7 @@ It needs no training and knows no sequence, so it stands beside the learned deco
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -25,15 +25,42 @@ class Recoupled:
 
     Attributes:
         image: PHI [x, y, z], same unit as the scan; 0 outside the brain.
-        spread: Predicted SD of a healthy voxel [x, y, z]: spread within its tissue and doubt between tissues.
-        means: Robust tissue means [tissue].
-        spreads: Robust tissue SDs [tissue].
+        spread: Predicted SD of a healthy voxel [x, y, z]: spread within its tissue and doubt between tissues; 1 outside
+            the brain.
     """
 
     image: Tensor
     spread: Tensor
+
+
+@dataclass(frozen=True)
+class Imaging:
+    """Imaging information of a scan.
+
+    Attributes:
+        gain: Smooth gain (bias field) [x, y, z], 0.5 to 1.5; 1 outside the brain.
+        means: Robust tissue means [tissue], unit of the scan.
+        spreads: Robust tissue SDs [tissue].
+    """
+
+    gain: Tensor
     means: Tensor
     spreads: Tensor
+
+    def recouple(self, tissue: Tensor, mask: Tensor) -> Recoupled:
+        """The image that an anatomy has under this imaging information.
+
+        Args:
+            tissue: Probabilities [tissue, x, y, z] without background, one in sum in the brain.
+            mask: Brain [x, y, z], bool.
+        """
+        p = tissue[:, mask]
+        return _placed(self.gain[mask] * (self.means @ p), _predicted(self, p), mask)
+
+    def distances(self, image: Tensor) -> Tensor:
+        """How far a scan [x, y, z] is from the brightness of each tissue [tissue, x, y, z], signed, in SDs of it."""
+        means, spreads = (part[:, None, None, None] for part in (self.means, self.spreads))
+        return (image - self.gain * means) / spreads
 
 
 def _basis(mask: Tensor) -> Tensor:
@@ -80,8 +107,8 @@ def _spreads(residual: Tensor, label: Tensor, previous: Tensor) -> Tensor:
     return torch.stack(rows)
 
 
-def recouple(image: Tensor, tissue: Tensor, mask: Tensor) -> Recoupled:
-    """Recouple an anatomy with the imaging information of a scan, robustly.
+def imaging_of(image: Tensor, tissue: Tensor, mask: Tensor) -> Imaging:
+    """Read the imaging information of a scan under its anatomy, robustly.
 
     Starts from the median of each tissue's own voxels and reweights by Tukey's biweight in units of each tissue's own
     spread: one spread for all would reject the whole CSF of a T2-weighted scan, and a mean would follow a lesion.
@@ -103,22 +130,27 @@ def recouple(image: Tensor, tissue: Tensor, mask: Tensor) -> Recoupled:
         means = means + _solve(p.T * gain[:, None], x - gain * (means @ p), weight, 1e-5)
         gain = _fit_gain(x, means @ p, spreads @ p, basis, gain)
         spreads = _spreads((x - gain * (means @ p)).abs(), label, spreads)
-    return _placed(gain * (means @ p), _predicted(means, spreads, p), mask, means, spreads)
+    return Imaging(torch.ones_like(image).masked_scatter(mask, gain), means, spreads)
 
 
-def _predicted(means: Tensor, spreads: Tensor, p: Tensor) -> Tensor:
+def recouple(image: Tensor, tissue: Tensor, mask: Tensor) -> Recoupled:
+    """Recouple an anatomy with the imaging information of a scan; arguments as of :func:`imaging_of`."""
+    return imaging_of(image, tissue, mask).recouple(tissue, mask)
+
+
+def _predicted(imaging: Imaging, p: Tensor) -> Tensor:
     """SD of the mixture of tissues: the mean of their variances plus the variance of their means."""
-    doubt = (means.square() @ p - (means @ p).square()).clamp(min=0)
-    return (spreads.square() @ p + doubt).sqrt()
+    doubt = (imaging.means.square() @ p - (imaging.means @ p).square()).clamp(min=0)
+    return (imaging.spreads.square() @ p + doubt).sqrt()
 
 
-def _placed(phi: Tensor, spread: Tensor, mask: Tensor, means: Tensor, spreads: Tensor) -> Recoupled:
+def _placed(phi: Tensor, spread: Tensor, mask: Tensor) -> Recoupled:
     image, width = torch.zeros(mask.shape, device=mask.device), torch.ones(mask.shape, device=mask.device)
     image[mask], width[mask] = phi, spread
-    return Recoupled(image, width, means, spreads)
+    return Recoupled(image, width)
 
 
-def regain(image: Tensor, phi: Tensor, tissue: Tensor, mask: Tensor, start: Recoupled) -> Recoupled:
+def regain(image: Tensor, phi: Tensor, tissue: Tensor, mask: Tensor, start: Imaging) -> Recoupled:
     """Fit the smooth gain and the tissue spreads of a pseudo-healthy image that something else has drawn.
 
     Args:
@@ -126,11 +158,11 @@ def regain(image: Tensor, phi: Tensor, tissue: Tensor, mask: Tensor, start: Reco
         phi: Its pseudo-healthy image without bias field [x, y, z].
         tissue: Probabilities [tissue, x, y, z] of the restored anatomy.
         mask: Brain [x, y, z], bool.
-        start: The closed form's answer: its means and spreads are where the fit begins.
+        start: The closed form's imaging information: its means are kept, its spreads are where the fit begins.
     """
     x, p, expected = image[mask], tissue[:, mask], phi[mask]
     label, basis, gain, spreads = _labels(p), _basis(mask), torch.ones_like(x), start.spreads
     for _ in range(_ROUNDS):
         gain = _fit_gain(x, expected, spreads @ p, basis, gain)
         spreads = _spreads((x - gain * expected).abs(), label, spreads)
-    return _placed(gain * expected, _predicted(start.means, spreads, p), mask, start.means, spreads)
+    return _placed(gain * expected, _predicted(replace(start, spreads=spreads), p), mask)

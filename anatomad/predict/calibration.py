@@ -6,28 +6,31 @@ p-values are those of the same scans without them.
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
-from torch import nn
+from torch import Tensor, nn
 
 from anatomad.models.device import precision_of
 from anatomad.planner.plan import Plan
-from anatomad.predict.choice import Candidate, Readings, choose_score, read_trial
+from anatomad.predict.choice import Candidate, choose_score, read_trial
 from anatomad.predict.reader import DAL, Parts, Reader
 from anatomad.predict.score import Score, inner, own_level
-from anatomad.predict.trials import Trial, count_trials, healthy_trials, lesion_trials
+from anatomad.predict.trials import Trial, count_healthy, count_trials, healthy_trials, lesion_trials
 from anatomad.preprocess.store import StoredCase
 from anatomad.progress import Progress
 
 _LEVELS = 257
 _TAIL = 1e-3  # beyond this share of healthy voxels an exponential tail keeps the order
 _TOP_SHARE = 0.005
+_MOST_CASES = 40  # settle p-values and a score well enough; more would take hours
 _SYMMETRY = 0.5  # found most of the lesions painted into 48 scans: docs/concepts/method.md
 
 
@@ -82,51 +85,64 @@ def calibrate_fold(
     Args:
         model: Trained networks in evaluation mode.
         plan: The model's plan.
-        validation: Healthy cases of the fold's validation part, at least one.
+        validation: Healthy cases of the fold's validation part, at least one; of many, some forty are taken.
         device: Where to compute.
         method: How the networks read a scan.
     """
     precision = precision_of(device, plan.precision)
-    trials = [*healthy_trials(plan, validation, device), *lesion_trials(plan, validation, device)]
-    parts: list[tuple[Trial, Parts]] = []
-    readings: list[Readings] = []
-    with Progress(len(trials), "calibration") as progress:
-        for trial in trials:
-            found = method.read(model, trial.image, trial.mask, precision)
-            readings.append(read_trial(trial, found, plan))
-            if trial.kind != "lesions":
-                parts.append((trial, found))
-            progress.advance()
-    best, candidates = choose_score(readings, plan)
-    return _calibrated(best.model_copy(update={"symmetry": _SYMMETRY}), parts, plan, candidates)
+    cases = [validation[index] for index in _evenly(len(validation))]
+    with Progress(_count_readings(validation), "calibration") as progress:
+
+        def read(trials: Iterator[Trial]) -> Iterator[tuple[Trial, Parts]]:
+            for trial in trials:
+                yield trial, method.read(model, trial.image, trial.mask, precision)
+                progress.advance()
+
+        trials = chain(healthy_trials(plan, cases, device), lesion_trials(plan, cases, device))
+        best, candidates = choose_score([read_trial(trial, found, plan) for trial, found in read(trials)], plan)
+        score = best.model_copy(update={"symmetry": _SYMMETRY})
+        # read once more: what all healthy scans were taken apart into does not fit into memory
+        return _calibrated(score, read(healthy_trials(plan, cases, device)), plan, candidates)
 
 
 def calibration_seconds(
     model: nn.Module, plan: Plan, validation: Sequence[StoredCase], device: torch.device, method: Reader = DAL
 ) -> float:
     """About what :func:`calibrate_fold` will take: one trial is made and read, and every other takes as long."""
-    case = validation[0]
     precision = precision_of(device, plan.precision)
     began = time.monotonic()
-    trial = next(lesion_trials(plan, [case], device))
+    trial = next(lesion_trials(plan, [validation[0]], device))
     read_trial(trial, method.read(model, trial.image, trial.mask, precision), plan)
-    return (time.monotonic() - began) * count_trials(len(validation), len(case.image))
+    return (time.monotonic() - began) * _count_readings(validation)
+
+
+def _evenly(cases: int) -> range:
+    """Which of so many cases are taken, evenly spread."""
+    return range(0, cases, math.ceil(cases / _MOST_CASES))
+
+
+def _count_readings(validation: Sequence[StoredCase]) -> int:
+    """How often a scan is read: every trial once, healthy ones once more when the score is known."""
+    numbers = len(_evenly(len(validation))), len(validation[0].image)
+    return count_healthy(*numbers) + count_trials(*numbers)
 
 
 def _healthy_scores(
-    score: Score, parts: Sequence[tuple[Trial, Parts]], plan: Plan
+    score: Score, parts: Iterable[tuple[Trial, Parts]], plan: Plan
 ) -> tuple[Score, list[tuple[str, NDArray[np.float32]]]]:
     """The score with the level that real scans usually have; kind and scores of the brain's voxels of every trial."""
     rim = plan.rim()
-    totals = [(trial.kind, found.mask, score.total(found, plan.spacing_mm, rim)) for trial, found in parts]
-    levels = [own_level(total[inner(mask, rim)]) for kind, mask, total in totals if kind == "real"]
+    totals: list[tuple[str, Tensor, Tensor]] = []  # kind; sums of the brain's voxels; which of them are scored
+    for trial, found in parts:
+        mask = found.mask
+        totals.append((trial.kind, score.total(found, plan.spacing_mm, rim)[mask], inner(mask, rim)[mask]))
+    levels = [own_level(total[scored]) for kind, total, scored in totals if kind == "real"]
     score = score.model_copy(update={"usual": float(np.median(levels))})
-    scores = [(kind, score.over_level(total, inner(mask, rim))[mask]) for kind, mask, total in totals]
-    return score, [(kind, values.cpu().numpy()) for kind, values in scores]
+    return score, [(kind, score.over_level(total, scored).cpu().numpy()) for kind, total, scored in totals]
 
 
 def _calibrated(
-    score: Score, parts: Sequence[tuple[Trial, Parts]], plan: Plan, candidates: tuple[Candidate, ...]
+    score: Score, parts: Iterable[tuple[Trial, Parts]], plan: Plan, candidates: tuple[Candidate, ...]
 ) -> Calibration:
     score, scores = _healthy_scores(score, parts, plan)
     healthy = np.sort(np.concatenate([values for kind, values in scores if kind == "real"]))

@@ -19,7 +19,7 @@ from anatomad.predict.score import Evidence, Kind, Score, inner, level, own_leve
 from anatomad.predict.trials import Kind as TrialKind
 from anatomad.predict.trials import Trial
 
-_SHARES = (1.0, 0.5, 0.0)  # of a supplement, that of the method's design first
+_PARTS = (1.0, 0.5, 0.0)  # of a supplement's share in the method's design
 _CLEARLY = 2.0  # standard errors
 _ENOUGH = 150_000  # voxels of a scan tell scores apart; lesions are kept whole
 
@@ -45,7 +45,7 @@ class Readings:
     Attributes:
         trial: What the trial shows.
         kinds: Residuals of the method.
-        supplements: Other evidence that may be added.
+        supplements: Other evidence that may be added, and its shares in the method's design.
         lesion: Which of the voxels are lesion [voxel].
         even: Which were taken evenly [voxel]; the others are the rest of the lesions.
         step: One voxel in so many was taken evenly.
@@ -55,7 +55,7 @@ class Readings:
 
     trial: TrialKind
     kinds: tuple[str, ...]
-    supplements: tuple[str, ...]
+    supplements: Mapping[str, float]
     lesion: NDArray[np.bool_]
     even: NDArray[np.bool_]
     step: int
@@ -84,15 +84,14 @@ class Ruler:
 
 def read_trial(trial: Trial, parts: Parts, plan: Plan) -> Readings:
     """Read a trial that was taken apart, in every kind, within the scored brain."""
-    rim = plan.rim()
-    inside = inner(parts.mask, rim)
+    inside = inner(parts.mask, plan.rim())
     lesion = trial.lesion[inside]
     step = max(1, round(len(lesion) / _ENOUGH))
     even = torch.arange(len(lesion), device=lesion.device) % step == 0
     taken = even | lesion
     kinds = product((*parts.kinds, *parts.supplements), plan.smoothing_mm)
     readings: dict[Kind, Magnitudes] = {
-        kind: reading(parts, kind, plan.spacing_mm, rim)[inside][taken].cpu().numpy() for kind in kinds
+        kind: reading(parts, kind, plan.spacing_mm, inside)[inside][taken].cpu().numpy() for kind in kinds
     }
     return Readings(
         trial=trial.kind,
@@ -107,12 +106,14 @@ def read_trial(trial: Trial, parts: Parts, plan: Plan) -> Readings:
 
 
 def choose_score(read: Sequence[Readings], plan: Plan) -> tuple[Score, tuple[Candidate, ...]]:
-    """Try every residual at all widths and at each of them, over fields or not, with shares of supplements.
+    """Try how the residual is read, and then how much of each supplement is added.
 
-    The score that the method was designed with comes first: its first residual at all widths, over fields, with its
-    supplements. Another takes its place where it finds painted lesions better by more than two standard errors of the
-    difference over the trials: the best of many scores on few trials is best by chance (compare the rule of Breiman et
-    al., Classification and Regression Trees, 1984, which keeps the simplest within one standard error).
+    First every residual at all widths and at each of them, over fields or not, with every supplement;
+    then the best of these with all, half or none of each. The score that the method was designed with comes first:
+    its first residual at all widths, over fields, with its supplements. Another takes its place where it
+    finds painted lesions better by more than two standard errors of the difference over the trials: the best of many
+    scores on few trials is best by chance (compare the rule of Breiman et al., Classification and Regression Trees,
+    1984, which keeps the simplest within one standard error).
 
     Args:
         read: Healthy trials, at least one of them real, and trials with painted lesions.
@@ -123,22 +124,31 @@ def choose_score(read: Sequence[Readings], plan: Plan) -> tuple[Score, tuple[Can
     """
     healthy, lesioned = [r for r in read if r.trial != "lesions"], [r for r in read if r.trial == "lesions"]
     rulers = _rulers(healthy)
-    scores = _scores(healthy[0], plan.smoothing_mm, rulers)
+    scores = _residuals(healthy[0], plan.smoothing_mm, rulers)
     precisions = _precisions(scores, lesioned, rulers)
-    chosen = scores[_chosen(precisions)]
-    return chosen, tuple(_candidate(score, row) for score, row in zip(scores, precisions, strict=True))
+    shared = _fewer(scores[int(precisions.mean(1).argmax())])
+    scores = [*scores, *shared]
+    precisions = np.concatenate([precisions, _precisions(shared, lesioned, rulers)])
+    return scores[_chosen(precisions)], tuple(_candidate(s, row) for s, row in zip(scores, precisions, strict=True))
 
 
-def _scores(first: Readings, widths: tuple[float, ...], rulers: Mapping[Term, Ruler]) -> list[Score]:
+def _residuals(first: Readings, widths: tuple[float, ...], rulers: Mapping[Term, Ruler]) -> list[Score]:
+    """Every way to read the residual, with the method's supplements."""
     banks = dict.fromkeys([widths, *((width,) for width in widths)])
-    added = [_evidence(name, widths, True, rulers) for name in first.supplements]
+    added = tuple(_evidence(name, widths, True, rulers) for name in first.supplements)
     return [
-        Score(
-            residual=_evidence(kind, bank, over, rulers),
-            supplements=tuple(evidence for evidence, share in zip(added, shares, strict=True) if share),
-            shares=tuple(share for share in shares if share),
-        )
-        for kind, bank, over, shares in product(first.kinds, banks, (True, False), product(_SHARES, repeat=len(added)))
+        Score(residual=_evidence(kind, bank, over, rulers), supplements=added, shares=tuple(first.supplements.values()))
+        for kind, bank, over in product(first.kinds, banks, (True, False))
+    ]
+
+
+def _fewer(score: Score) -> list[Score]:
+    """A score with half or none of some of its supplements, in every combination."""
+    tried = [[(e, share * part) for part in _PARTS] for e, share in zip(score.supplements, score.shares, strict=True)]
+    added = [[(e, share) for e, share in each if share] for each in product(*tried)][1:]
+    return [
+        score.model_copy(update={"supplements": tuple(e for e, _ in each), "shares": tuple(share for _, share in each)})
+        for each in added
     ]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -29,8 +29,8 @@ class Parts(Protocol):
         """Tissue probabilities [tissue, x, y, z] seen in the scan, without background, where the method has them."""
 
     @property
-    def supplements(self) -> tuple[str, ...]:
-        """Names of further evidence, which may be added to a residual; none where the method has no other."""
+    def supplements(self) -> Mapping[str, float]:
+        """Further evidence by name, and what share of it the method's design adds to a residual; may be none."""
 
     def residual(self, kind: str) -> Tensor:
         """How far each voxel is from healthy by that residual or supplement, signed or not; 0 outside the brain.

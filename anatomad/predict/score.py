@@ -12,9 +12,8 @@ from torch.nn import functional as F
 from anatomad.planner.plan import Shape
 from anatomad.predict.field import Field, field_at, position_in_brain
 from anatomad.predict.reader import Parts
-from anatomad.synth.draws import gaussian_blur
+from anatomad.synth.draws import FWHM, gaussian_blur
 
-_FWHM = 2.3548
 _LEVEL = 0.7  # a lesion of a tenth of the brain moves this quantile of magnitudes by little
 _LEAST_LEVEL = 0.1  # of the usual one: a scan that equals its restoration is not blown up to look like the others
 
@@ -44,15 +43,14 @@ class Evidence(BaseModel):
     usual: tuple[float, ...] = ()
     units: tuple[float, ...]
 
-    def of(self, parts: Parts, spacing_mm: tuple[float, float, float], rim: Shape) -> Tensor:
-        """Evidence [x, y, z], at least 0; 0 outside the brain and in its rim; see :func:`reading`."""
-        readings = [reading(parts, (self.kind, width), spacing_mm, rim) for width in self.smoothing_mm]
+    def of(self, parts: Parts, spacing_mm: tuple[float, float, float], scored: Tensor) -> Tensor:
+        """Evidence [x, y, z], at least 0; 0 where nothing is scored; see :func:`reading`."""
+        readings = [reading(parts, (self.kind, width), spacing_mm, scored) for width in self.smoothing_mm]
         if self.fields:
             place = position_in_brain(parts.mask)
             readings = [r / field_at(field, place) for r, field in zip(readings, self.fields, strict=True)]
         if self.usual:
-            inside = inner(parts.mask, rim)
-            readings = [r / level(r[inside], usual) for r, usual in zip(readings, self.usual, strict=True)]
+            readings = [r / level(r[scored], usual) for r, usual in zip(readings, self.usual, strict=True)]
         return torch.stack([r / unit for r, unit in zip(readings, self.units, strict=True)]).mean(0)
 
 
@@ -83,31 +81,31 @@ class Score(BaseModel):
 
     def total(self, parts: Parts, spacing_mm: tuple[float, float, float], rim: Shape) -> Tensor:
         """Sum of the evidence [x, y, z], at least 0, not yet over the scan's level; 0 outside the scored brain."""
-        found = self.residual.of(parts, spacing_mm, rim)
+        scored = inner(parts.mask, rim)
+        found = self.residual.of(parts, spacing_mm, scored)
         for evidence, share in zip(self.supplements, self.shares, strict=True):
-            found = found + share * evidence.of(parts, spacing_mm, rim)
+            found = found + share * evidence.of(parts, spacing_mm, scored)
         shared = torch.minimum(found, opposite(found, parts.mask, rim))
         return (found**2 - self.symmetry * shared**2).sqrt()
 
     def over_level(self, total: Tensor, scored: Tensor) -> Tensor:
-        """Score [x, y, z] from the sum of the evidence and the brain without its rim [x, y, z]."""
+        """Score from the sum of the evidence, and where the brain without its rim is: both [x, y, z] or [voxel]."""
         # a scan that lies nearer to its restoration than usual has earned it: nothing is made larger
         return total / max(1.0, level(total[scored], self.usual))
 
 
-def reading(parts: Parts, kind: Kind, spacing_mm: tuple[float, float, float], rim: Shape) -> Tensor:
-    """Magnitude of smoothed evidence [x, y, z], of several parts the root of their squares' sum; 0 outside the brain
-    and in its rim.
+def reading(parts: Parts, kind: Kind, spacing_mm: tuple[float, float, float], scored: Tensor) -> Tensor:
+    """Magnitude of smoothed evidence [x, y, z], of several parts the root of their squares' sum; 0 elsewhere.
 
     Args:
         parts: A scan taken apart.
         kind: Name of the evidence, and Gaussian FWHM in mm.
         spacing_mm: Of the working grid.
-        rim: Thickness of the brain's rim along each axis, voxels.
+        scored: Where it is wanted [x, y, z], bool: the brain without its rim (:func:`inner`).
     """
     name, width = kind
     found = smoothed(parts.residual(name), parts.mask, width, spacing_mm)
-    return (found.abs() if found.ndim == 3 else found.norm(dim=0)) * inner(parts.mask, rim)
+    return (found.abs() if found.ndim == 3 else found.norm(dim=0)) * scored
 
 
 def opposite(evidence: Tensor, mask: Tensor, reach: Shape) -> Tensor:
@@ -145,7 +143,7 @@ def smoothed(residual: Tensor, mask: Tensor, fwhm_mm: float, spacing_mm: Sequenc
     """Residual [x, y, z], or parts of it [part, x, y, z], smoothed within the brain by a Gaussian of ``fwhm_mm``."""
     if fwhm_mm <= 0:
         return residual
-    x, y, z = (fwhm_mm / _FWHM / s for s in spacing_mm)
+    x, y, z = (fwhm_mm / FWHM / s for s in spacing_mm)
     weight = gaussian_blur(mask[None, None].float(), (x, y, z))
     mean = gaussian_blur((residual * mask).reshape(1, -1, *mask.shape), (x, y, z)) / weight.clamp(min=0.05)
     return torch.where(mask, mean.reshape(residual.shape), 0.0)

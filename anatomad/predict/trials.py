@@ -44,7 +44,12 @@ def _whole(case: StoredCase, device: torch.device) -> Patch:
 
 def count_trials(cases: int, channels: int) -> int:
     """How many trials the functions below make of so many cases of so many channels each."""
-    return cases * (channels + 1 + _lesions_per_case(cases))
+    return count_healthy(cases, channels) + cases * _lesions_per_case(cases)
+
+
+def count_healthy(cases: int, channels: int) -> int:
+    """How many of them show no lesion."""
+    return cases * (channels + 1)
 
 
 def _lesions_per_case(cases: int) -> int:

@@ -11,9 +11,8 @@ from torch.nn import functional as F
 from anatomad.kernels import contrast
 from anatomad.planner.plan import Plan, Randomisation
 from anatomad.synth.deform import Patch
-from anatomad.synth.draws import Draws, gaussian_blur
+from anatomad.synth.draws import FWHM, Draws, gaussian_blur
 
-_FWHM = 2.3548
 _KNOTS = 5
 _REAL_SHARE = 0.35
 _MIN_CONTRAST = 0.15
@@ -68,7 +67,7 @@ def scanned(image: Tensor, mask: Tensor, draws: Draws, plan: Plan) -> Tensor:
     ranges, spacing = plan.randomisation, plan.spacing_mm
     image = image.clamp(0, 2) ** draws.uniform(*ranges.gamma)
     if draws.chance(0.3):
-        sigma = draws.uniform(*ranges.blur_mm) / _FWHM
+        sigma = draws.uniform(*ranges.blur_mm) / FWHM
         image = gaussian_blur(image, (sigma / spacing[0], sigma / spacing[1], sigma / spacing[2]))
     if draws.chance(0.2):
         axis = draws.integer(0, sum(n > 1 for n in image.shape[2:]) - 1)

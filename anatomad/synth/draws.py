@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+FWHM = 2.3548  # of a Gaussian, in SDs
+
 
 class Draws:
     """Random draws that are a pure function of their keys.
@@ -50,18 +52,24 @@ class Draws:
 
 
 def gaussian_blur(volume: Tensor, sigma: tuple[float, float, float]) -> Tensor:
-    """Separable Gaussian of a volume [batch, channel, x, y, z]; sigma in voxels; 0 or one voxel leave an axis alone."""
-    channels = volume.shape[1]
-    for axis, s in enumerate(sigma):
-        if s <= 0.05 or volume.shape[axis + 2] == 1:
+    """Separable Gaussian of a volume [batch, channel, x, y, z], cut off at 3 SD; 0 beyond the volume.
+
+    Every axis is a product with a banded matrix, which is many times faster on CPUs than a convolution.
+
+    Args:
+        volume: What to blur.
+        sigma: SD along each axis, voxels; up to 0.05, or where there is one voxel, an axis is left alone.
+    """
+    for axis, s in enumerate(sigma, 2):
+        side = volume.shape[axis]
+        if s <= 0.05 or side == 1:
             continue
-        radius = max(1, int(3 * s + 0.5))
-        x = torch.arange(-radius, radius + 1, dtype=volume.dtype, device=volume.device)
-        kernel = torch.exp(-0.5 * (x / s) ** 2)
-        shape = [1, 1, 1, 1, 1]
-        shape[axis + 2] = len(x)
-        padding = [0, 0, 0]
-        padding[axis] = radius
-        weight = (kernel / kernel.sum()).view(shape).repeat(channels, 1, 1, 1, 1)
-        volume = F.conv3d(volume, weight, padding=padding, groups=channels)
+        place = torch.arange(side, dtype=volume.dtype, device=volume.device)
+        reach = max(1, int(3 * s + 0.5))
+        apart = torch.arange(-reach, reach + 1, dtype=volume.dtype, device=volume.device)
+        kernel = torch.exp(-0.5 * (apart / s) ** 2)
+        index = (place[:, None] - place).long() + reach
+        inside = (index >= 0) & (index <= 2 * reach)
+        band = (kernel / kernel.sum())[index.clamp(0, 2 * reach)] * inside
+        volume = torch.movedim(torch.movedim(volume, axis, -1) @ band, -1, axis)
     return volume

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from anatomad.train.method import DAL, Method
 
 MODEL_FORMAT = "anatomad model"
 
-Calibrate = Callable[[nn.Module, Plan, list[StoredCase], torch.device], BaseModel]
+Calibrate = Callable[[nn.Module, Plan, Sequence[StoredCase], torch.device], BaseModel]
 
 
 @dataclass(frozen=True)

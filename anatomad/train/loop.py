@@ -223,7 +223,7 @@ class _Run:
         job, model = self.job, self._model.eval().requires_grad_(False)
         job.method.fit(model, self._cases, job.plan, job.device)
         _log.info("calibrating; validation cases: %d", len(self._validation))
-        calibration = calibrate(model, job.plan, list(self._validation), job.device)
+        calibration = calibrate(model, job.plan, self._validation, job.device)
         self._lease.check()
         write_model(job, model, calibration, self.state, environment(job.device, self._precision))
 

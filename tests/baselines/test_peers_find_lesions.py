@@ -69,9 +69,7 @@ def precision_in(method: Method, networks: torch.nn.Module, patch: Patch, lesion
     parts, inside = method.read(networks, image, mask, "float32"), inner(mask, plan().rim())
     lesion = lesions[inside].numpy()
     found = {
-        kind: average_precision(
-            reading(parts, (kind, WIDTH_MM), plan().spacing_mm, plan().rim())[inside].numpy(), lesion
-        )
+        kind: average_precision(reading(parts, (kind, WIDTH_MM), plan().spacing_mm, inside)[inside].numpy(), lesion)
         for kind in parts.kinds
     }
     return found | {"chance": float(lesion.mean())}

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from anatomad.models.closed_form import recouple, regain
+from anatomad.models.closed_form import imaging_of, recouple, regain
 
 SHAPE = (16, 18, 16)
 T1, T2 = (0.2, 0.55, 0.85), (1.1, 0.6, 0.4)
@@ -46,9 +46,10 @@ def worst(first: Tensor, second: Tensor, mask: Tensor) -> float:
 @pytest.mark.parametrize("means", [T1, T2])
 def test_known_means_come_back(means: tuple[float, ...]) -> None:
     s = scene(means)
+    imaging = imaging_of(s.image, s.tissue, s.mask)
+    torch.testing.assert_close(imaging.means, torch.tensor(means), atol=0.015, rtol=0)
+    torch.testing.assert_close(imaging.spreads, torch.full((3,), 0.02), atol=0.004, rtol=0)
     result = recouple(s.image, s.tissue, s.mask)
-    torch.testing.assert_close(result.means, torch.tensor(means), atol=0.015, rtol=0)
-    torch.testing.assert_close(result.spreads, torch.full((3,), 0.02), atol=0.004, rtol=0)
     assert worst(result.image, s.healthy, s.mask) < 0.03
     assert not result.image[~s.mask].any()
 
@@ -57,10 +58,10 @@ def test_known_means_come_back(means: tuple[float, ...]) -> None:
 def test_a_low_order_bias_comes_back(means: tuple[float, ...]) -> None:
     s = scene(means, bias=0.3)
     assert s.gain[s.mask].std() > 0.05
-    result = recouple(s.image, s.tissue, s.mask)
-    assert worst(result.image, s.healthy, s.mask) < 0.05
-    found = result.image / torch.einsum("k,kxyz->xyz", result.means, s.tissue)
-    ratio = (found / s.gain)[s.mask]  # gain and means share a factor; their product does not
+    imaging = imaging_of(s.image, s.tissue, s.mask)
+    assert worst(imaging.recouple(s.tissue, s.mask).image, s.healthy, s.mask) < 0.05
+    assert (imaging.gain[~s.mask] == 1).all()
+    ratio = (imaging.gain / s.gain)[s.mask]  # gain and means share a factor; their product does not
     assert ratio.std() / ratio.mean() < 0.01
 
 
@@ -83,13 +84,14 @@ def test_a_lesion_of_a_tenth_of_the_brain_does_not_pull(value: float, bias: floa
 def test_doubt_between_tissues_widens_the_spread() -> None:
     s = scene()
     soft = torch.where(torch.arange(SHAPE[0]).view(1, -1, 1, 1) < 8, s.tissue, 0.5 * s.tissue + 0.5 / 3 * s.mask)
-    result = recouple(s.image, soft, s.mask)
+    imaging = imaging_of(s.image, soft, s.mask)
+    result = imaging.recouple(soft, s.mask)
     sure, unsure = s.mask.clone(), s.mask.clone()
     sure[8:], unsure[:8] = False, False
     assert result.spread[unsure].mean() > 3 * result.spread[sure].mean()
-    p, means = soft[:, unsure], result.means
+    p, means = soft[:, unsure], imaging.means
     doubt = (p * (means[:, None] - means @ p) ** 2).sum(0)
-    expected = ((result.spreads.square() @ p) + doubt).sqrt()
+    expected = ((imaging.spreads.square() @ p) + doubt).sqrt()
     torch.testing.assert_close(result.spread[unsure], expected, atol=1e-4, rtol=1e-3)
 
 
@@ -98,16 +100,36 @@ def test_an_absent_tissue_takes_the_whole_brain_and_stays_finite() -> None:
     two = s.tissue.clone()
     two[0] += two[2]
     two[2] = 0
-    result = recouple(torch.where(s.label == 2, s.healthy - 0.65, s.healthy), two, s.mask)
-    assert result.image.isfinite().all()
-    torch.testing.assert_close(result.means[:2], torch.tensor([0.2, 0.55]), atol=0.02, rtol=0)
+    imaging = imaging_of(torch.where(s.label == 2, s.healthy - 0.65, s.healthy), two, s.mask)
+    assert imaging.recouple(two, s.mask).image.isfinite().all()
+    torch.testing.assert_close(imaging.means[:2], torch.tensor([0.2, 0.55]), atol=0.02, rtol=0)
 
 
 def test_regain_puts_the_bias_onto_a_drawn_image() -> None:
     s = scene(bias=0.3)
-    start = recouple(s.image, s.tissue, s.mask)
+    start = imaging_of(s.image, s.tissue, s.mask)
     drawn = torch.tensor(T1)[s.label] * s.mask
     result = regain(s.image, drawn, s.tissue, s.mask, start)
     assert worst(drawn, s.healthy, s.mask) > 0.15
     assert worst(result.image, s.healthy, s.mask) < 0.03
-    assert torch.equal(result.means, start.means)
+
+
+@pytest.mark.parametrize("means", [T1, T2])
+def test_distances_are_in_spreads_of_each_tissue_under_the_gain(means: tuple[float, ...]) -> None:
+    s = scene(means, bias=0.2)
+    apart = imaging_of(s.image, s.tissue, s.mask).distances(s.image)
+    own = apart.gather(0, s.label[None])[0][s.mask]
+    assert own.mean().abs() < 0.1
+    assert own.std() == pytest.approx(1, abs=0.15)
+    for k, mean in enumerate(means):
+        expected = (s.healthy - mean * s.gain)[s.mask] / 0.02
+        slope = (apart[k][s.mask] * expected).sum() / expected.square().sum()
+        assert slope == pytest.approx(1, abs=0.15)
+
+
+def test_another_anatomy_gets_the_same_imaging_information() -> None:
+    s = scene(bias=0.2)
+    shifted = s.tissue.roll(1, 0)
+    result = imaging_of(s.image, s.tissue, s.mask).recouple(shifted, s.mask)
+    expected = torch.tensor(T1).roll(-1)[s.label] * s.gain * s.mask
+    assert worst(result.image, expected, s.mask) < 0.06

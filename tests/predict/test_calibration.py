@@ -10,9 +10,15 @@ from sklearn.metrics import average_precision_score
 from anatomad.models.dal import DisentangledAnatomy
 from anatomad.models.device import precision_of
 from anatomad.predict import choice
-from anatomad.predict.calibration import Calibration, calibrate_fold, calibration_seconds, subject_score
+from anatomad.predict.calibration import (
+    Calibration,
+    _evenly,
+    calibrate_fold,
+    calibration_seconds,
+    subject_score,
+)
 from anatomad.predict.choice import Candidate, _chosen, average_precision, read_trial
-from anatomad.predict.decompose import DOUBT, RECOUPLINGS, TISSUES, decompose
+from anatomad.predict.decompose import BRIGHTNESS, DOUBT, RECOUPLINGS, SURROUNDINGS, TISSUES, decompose
 from anatomad.predict.score import Score, inner
 from anatomad.predict.trials import Trial, lesion_trials
 from anatomad.preprocess.store import load_case
@@ -134,11 +140,19 @@ def test_what_a_calibration_takes_grows_with_its_trials(tmp_path: Path, monkeypa
     plan = small_plan()
     write_case(tmp_path, "a", plan)
     model = DisentangledAnatomy(plan).eval().requires_grad_(False)
-    clock = SimpleNamespace(monotonic=iter([0.0, 2.0, 0.0, 2.0]).__next__)
+    clock = SimpleNamespace(monotonic=iter([0.0, 2.0] * 3).__next__)
     monkeypatch.setattr("anatomad.predict.calibration.time", clock)
     stored, cpu = load_case(tmp_path, "a"), torch.device("cpu")
-    assert calibration_seconds(model, plan, [stored], cpu) == 2 * (1 + 1 + 12)
-    assert calibration_seconds(model, plan, [stored] * 20, cpu) == 2 * (20 + 20 + 20)
+    assert calibration_seconds(model, plan, [stored], cpu) == 2 * (1 + 1 + 12 + 1 + 1)
+    assert calibration_seconds(model, plan, [stored] * 20, cpu) == 2 * (20 + 20 + 20 + 20 + 20)
+    assert calibration_seconds(model, plan, [stored] * 90, cpu) == 2 * 5 * 30
+
+
+def test_of_many_cases_some_forty_are_taken() -> None:
+    assert list(_evenly(3)) == [0, 1, 2]
+    assert list(_evenly(40)) == list(range(40))
+    assert list(_evenly(116)) == list(range(0, 116, 3))
+    assert all(20 < len(_evenly(n)) <= 40 for n in range(40, 1000))
 
 
 def test_a_fold(tmp_path: Path) -> None:
@@ -152,13 +166,17 @@ def test_a_fold(tmp_path: Path) -> None:
     assert first == again
     assert Calibration.model_validate_json(first.model_dump_json()) == first
     banks = [(0.0,), (0.0, 10.0), (10.0,)]
+    supplements = (TISSUES, DOUBT, BRIGHTNESS, SURROUNDINGS)
     tried = [
-        (c.residual, c.smoothing_mm, c.with_fields, *(c.shares.get(name, 0.0) for name in (TISSUES, DOUBT)))
+        (c.residual, c.smoothing_mm, c.with_fields, *(c.shares.get(name, 0.0) for name in supplements))
         for c in first.candidates
     ]
-    shares = (1.0, 0.5, 0.0)
-    assert sorted(tried) == sorted(product(RECOUPLINGS, banks, (False, True), shares, shares))
-    assert tried[0] == ("closed form", (0.0, 10.0), True, 1.0, 1.0)  # what the method was designed with
+    assert tried[0] == ("closed form", (0.0, 10.0), True, 1.0, 1.0, 0.5, 0.25)  # what the method was designed with
+    ways = list(product(RECOUPLINGS, banks, (False, True)))
+    assert sorted(tried[:12]) == [(*way, 1.0, 1.0, 0.5, 0.25) for way in sorted(ways)]
+    best = max(range(12), key=lambda row: first.candidates[row].synthetic_ap)
+    shares = list(product((1.0, 0.5, 0.0), (1.0, 0.5, 0.0), (0.5, 0.25, 0.0), (0.25, 0.125, 0.0)))
+    assert sorted([*tried[12:], tried[best]]) == sorted((*tried[best][:3], *each) for each in shares)
     (used,) = (c for c in first.candidates if is_score_of(c, first.score))
     residual = first.score.residual
     assert len(residual.fields) == len(used.smoothing_mm) * used.with_fields

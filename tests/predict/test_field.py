@@ -2,7 +2,7 @@ import numpy as np
 import torch
 
 from anatomad.predict.field import CELLS, field_at, measure_field, position_in_brain
-from anatomad.predict.score import Evidence
+from anatomad.predict.score import Evidence, inner
 from tests.predict.world import decomposition
 
 SHAPE = (40, 44, 40)
@@ -66,9 +66,9 @@ def test_a_score_is_read_over_its_field() -> None:
     field = fitted(*(uneven(k) for k in range(12)))
     plain = Evidence(kind="learned", smoothing_mm=(0.0,), units=(2.0,))
     over = plain.model_copy(update={"fields": (field,)})
-    expected = plain.of(parts, SPACING, RIM) / field_at(field, position_in_brain(MASK))
-    torch.testing.assert_close(over.of(parts, SPACING, RIM), expected)
+    expected = plain.of(parts, SPACING, inner(MASK, RIM)) / field_at(field, position_in_brain(MASK))
+    torch.testing.assert_close(over.of(parts, SPACING, inner(MASK, RIM)), expected)
     for score, ratio in ((plain, (2.7, 3.3)), (over, (0.9, 1.25))):
-        values = score.of(parts, SPACING, RIM)
+        values = score.of(parts, SPACING, inner(MASK, RIM))
         low, high = values[10:30, 10:30, 5:10].mean(), values[10:30, 10:30, 24:36].mean()
         assert ratio[0] < low / high < ratio[1]

@@ -62,7 +62,7 @@ def test_a_score_reads_its_own_recoupling() -> None:
     parts.recoupled["learned"] = brighter
     assert float(score(0.0).of(parts, SPACING, RIM).max()) == 1.0
     closed = Evidence(kind="closed form", smoothing_mm=(0.0,), units=(2.0,))
-    assert float(closed.of(parts, SPACING, RIM).max()) == 0.5
+    assert float(closed.of(parts, SPACING, inner(MASK, RIM)).max()) == 0.5
 
 
 def test_a_scan_is_read_over_its_own_level() -> None:
@@ -73,13 +73,13 @@ def test_a_scan_is_read_over_its_own_level() -> None:
     assert usual == pytest.approx(float(np.quantile(noise.abs()[inside].numpy(), 0.7)), rel=0.01)
     plain = Evidence(kind="learned", smoothing_mm=(0.0,), units=(2.0,))
     levelled = plain.model_copy(update={"usual": (usual,)})
-    health = plain.of(decomposition(noise, MASK), SPACING, RIM)
+    health = plain.of(decomposition(noise, MASK), SPACING, inside)
     for gain in (0.5, 1.0, 7.0):  # a sequence that restores better or worse
-        torch.testing.assert_close(levelled.of(decomposition(gain * noise, MASK), SPACING, RIM), health)
-    faint = levelled.of(decomposition(0.01 * noise, MASK), SPACING, RIM)  # restored all but exactly
+        torch.testing.assert_close(levelled.of(decomposition(gain * noise, MASK), SPACING, inner(MASK, RIM)), health)
+    faint = levelled.of(decomposition(0.01 * noise, MASK), SPACING, inner(MASK, RIM))  # restored all but exactly
     torch.testing.assert_close(faint, 0.1 * health)
     nothing = plain.model_copy(update={"usual": (0.0,)})
-    torch.testing.assert_close(nothing.of(decomposition(noise, MASK), SPACING, RIM), health)
+    torch.testing.assert_close(nothing.of(decomposition(noise, MASK), SPACING, inner(MASK, RIM)), health)
 
 
 ALL_GREY = torch.tensor([0.0, 1.0, 0.0])[:, None, None, None]
@@ -96,7 +96,7 @@ def test_tissues_that_disagree_add_their_share() -> None:
     parts = replace(parts, anatomy=seen * MASK, restored=restored * MASK)
     expected = np.sqrt(0.7**2 + 0.1**2 + 0.6**2)
     inside = inner(MASK, RIM)
-    disagreement = reading(parts, (TISSUES, 0.0), SPACING, RIM)
+    disagreement = reading(parts, (TISSUES, 0.0), SPACING, inner(MASK, RIM))
     assert disagreement[7, 8, 8].item() == pytest.approx(expected, rel=1e-5)
     assert not disagreement[~inside].any()
     assert not disagreement[10].any()
@@ -115,7 +115,8 @@ def test_a_misplaced_border_of_tissues_cancels_and_a_lesion_stays() -> None:
     seen[1], restored[2] = 1.0, 1.0
     lesion = replace(border, anatomy=seen * MASK, restored=restored * MASK)
     (sharp, smooth), (own, kept) = (
-        [reading(p, (TISSUES, width), SPACING, RIM)[8, 8, 8].item() for width in (0.0, 12.0)] for p in (border, lesion)
+        [reading(p, (TISSUES, width), SPACING, inner(MASK, RIM))[8, 8, 8].item() for width in (0.0, 12.0)]
+        for p in (border, lesion)
     )
     assert sharp == pytest.approx(own)
     assert kept == pytest.approx(own, rel=0.05)
@@ -124,8 +125,8 @@ def test_a_misplaced_border_of_tissues_cancels_and_a_lesion_stays() -> None:
 
 def test_evidence_is_the_mean_over_its_widths() -> None:
     parts = decomposition(torch.randn(MASK.shape, generator=torch.Generator().manual_seed(0)), MASK)
-    both = Evidence(kind="learned", smoothing_mm=(0.0, 6.0), units=(2.0, 0.5)).of(parts, SPACING, RIM)
-    alone = [reading(parts, ("learned", width), SPACING, RIM) for width in (0.0, 6.0)]
+    both = Evidence(kind="learned", smoothing_mm=(0.0, 6.0), units=(2.0, 0.5)).of(parts, SPACING, inner(MASK, RIM))
+    alone = [reading(parts, ("learned", width), SPACING, inner(MASK, RIM)) for width in (0.0, 6.0)]
     torch.testing.assert_close(both, (alone[0] / 2.0 + alone[1] / 0.5) / 2)
 
 

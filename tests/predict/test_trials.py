@@ -3,7 +3,7 @@ from pathlib import Path
 import torch
 
 from anatomad.planner.plan import Plan
-from anatomad.predict.trials import Trial, count_trials, healthy_trials, lesion_trials
+from anatomad.predict.trials import Trial, count_healthy, count_trials, healthy_trials, lesion_trials
 from anatomad.preprocess.store import StoredCase, load_case
 from tests.predict.world import small_plan
 from tests.train.fold import write_case
@@ -65,5 +65,7 @@ def test_trials_are_counted_before_they_are_made(tmp_path: Path) -> None:
     plan = small_plan()
     stored = cases(tmp_path, plan)
     for several in (stored[:1], stored, stored * 5):
-        made = [*healthy_trials(plan, several, CPU), *lesion_trials(plan, several, CPU)]
-        assert len(made) == count_trials(len(several), len(stored[0].image))
+        numbers = len(several), len(stored[0].image)
+        healthy = list(healthy_trials(plan, several, CPU))
+        assert len(healthy) == count_healthy(*numbers)
+        assert len([*healthy, *lesion_trials(plan, several, CPU)]) == count_trials(*numbers)

@@ -74,6 +74,6 @@ def calibration_of(healthy: NDArray[Any]) -> Calibration:
 def decomposition(residual: torch.Tensor, mask: torch.Tensor) -> Decomposition:
     """A decomposition with the given residual in predicted SDs."""
     zero, one = torch.zeros_like(residual), torch.ones_like(residual)
-    answer = Recoupled(zero, one, torch.zeros(3), torch.ones(3))
+    answer = Recoupled(zero, one)
     tissue = torch.zeros(3, *residual.shape)
-    return Decomposition(residual, mask, tissue, tissue, {"closed form": answer, "learned": answer})
+    return Decomposition(residual, mask, tissue, tissue, zero, zero, {"closed form": answer, "learned": answer})
