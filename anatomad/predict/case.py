@@ -27,7 +27,7 @@ from anatomad.preprocess.brain_mask import BrainMask
 from anatomad.preprocess.scan import Scan
 from anatomad.preprocess.store import case_brain, check_one_grid, scan_of
 
-FORMAT_VERSION = 3  # 3: channels are fused by weight
+FORMAT_VERSION = 2  # 2: channels are fused by their quadratic mean
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def predict_case(case: Case, model: Model, out: Path) -> dict[str, Any]:
     brain = case_brain(images.values(), model.plan.brain_mask)
     views = {number: _view(image, number, brain, model) for number, image in images.items()}
     first = next(iter(images.values()))
-    anomaly = fuse([view.map_ for view in views.values()], brain.mask)
+    anomaly = fuse([view.map_ for view in views.values()])
     mask = anomalous(anomaly, first.affine, model.plan.postprocessing)
     (out / f"{case.id}.json").unlink(missing_ok=True)  # no sidecar may vouch for files that it does not describe
     write_image(out / f"{case.id}_anomaly.nii.gz", anomaly, first)
