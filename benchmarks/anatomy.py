@@ -14,6 +14,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -21,7 +23,6 @@ from numpy.typing import NDArray
 from anatomad.cli.common import make_parser, run_command, say
 from anatomad.io.atomic import write_json
 from anatomad.io.geometry import working_grid
-from anatomad.io.nifti import read_labels
 from anatomad.models.device import precision_of
 from anatomad.planner.plan import Plan
 from anatomad.predict.decompose import decompose
@@ -30,6 +31,7 @@ from anatomad.progress import track
 from anatomad.synth.contrast import from_tissue, scanned
 from anatomad.synth.deform import Patch
 from anatomad.synth.draws import Draws
+from benchmarks.phantoms import labels_of
 
 RESULTS = Path(__file__).parent / "results" / "anatomy.json"
 TISSUES = {
@@ -51,11 +53,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _benchmark(args: argparse.Namespace) -> int:
     model = load_model(args.model)
     paths = sorted((args.data / "anatomies").glob("*.nii.gz"))
-    code = json.loads((args.data / "anatomies" / "labels.json").read_bytes())["code_to_freesurfer_label"]
     precision = precision_of(torch.device("cpu"), model.plan.precision)
     scores: dict[str, list[list[float]]] = {"encoder": [], "restored from edges": []}
     for number in track(range(args.contrasts), "contrasts"):
-        patch = _patch(paths[number % len(paths)], code, model.plan)
+        patch = _patch(paths[number % len(paths)], model.plan)
         draws = Draws("benchmark", number)
         image = scanned(from_tissue(patch, draws, model.plan.randomisation), patch.mask, draws, model.plan)
         parts = decompose(model.networks, image[0, 0], patch.mask[0, 0], precision)
@@ -69,14 +70,10 @@ def _benchmark(args: argparse.Namespace) -> int:
     return 0
 
 
-def _patch(path: Path, code: dict[str, int], plan: Plan) -> Patch:
-    labels = read_labels(path)
-    freesurfer = np.zeros(max(map(int, code)) + 1, np.int64)
-    for key, value in code.items():
-        freesurfer[int(key)] = value
-    named = freesurfer[labels.data.astype(np.int64)]
+def _patch(path: Path, plan: Plan) -> Patch:
+    named, affine = labels_of(path)
     native = np.stack([np.isin(named, numbers) for numbers in TISSUES.values()])
-    grid = working_grid(labels.data.shape, labels.affine, plan.spacing_mm, native.any(0), plan.box, plan.multiple)
+    grid = working_grid(named.shape, affine, plan.spacing_mm, native.any(0), plan.box, plan.multiple)
     tissue = torch.from_numpy(grid.to_working(native.astype(np.float32), order=1))[None].clamp(0, 1)
     mask = tissue.sum(1, keepdim=True) > 0.5
     tissue = torch.where(mask, tissue / tissue.sum(1, keepdim=True).clamp(min=1e-3), 0.0)

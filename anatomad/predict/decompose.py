@@ -12,12 +12,10 @@ from torch.nn import functional as F
 from anatomad.models.closed_form import Recoupled, imaging_of, regain
 from anatomad.models.dal import DisentangledAnatomy, brain_position, labels_in_brain, logits_in_brain
 from anatomad.models.device import autocast
-from anatomad.synth.draws import FWHM, gaussian_blur
 
 RECOUPLINGS = ("closed form", "learned")
-TISSUES, DOUBT, BRIGHTNESS, SURROUNDINGS = "tissues", "doubt", "brightness", "surroundings"
-_SHARES = {TISSUES: 1.0, DOUBT: 1.0, BRIGHTNESS: 0.5, SURROUNDINGS: 0.25}  # how chosen: docs/concepts/method.md
-_AFAR = 20  # so often goes the width of what is seen from afar into the brain: some 8 mm in an adult's
+TISSUES, DOUBT = "tissues", "doubt"
+_SHARES = {TISSUES: 1.0, DOUBT: 1.0}  # how chosen: docs/concepts/method.md
 
 
 @dataclass(frozen=True)
@@ -29,9 +27,6 @@ class Decomposition:
         mask: Brain.
         anatomy: Tissue probabilities [tissue, x, y, z] seen by the encoder, without background.
         restored: Tissue probabilities [tissue, x, y, z] rebuilt from edges.
-        outlying: Distance of the scan from the brightness of the nearest tissue [x, y, z], signed, in SDs of that.
-        outstanding: Its distance from what the restored anatomy looks like from afar [x, y, z], signed, in predicted
-            SDs.
         recoupled: Pseudo-healthy image and predicted spread, per way of recoupling.
     """
 
@@ -39,8 +34,6 @@ class Decomposition:
     mask: Tensor
     anatomy: Tensor
     restored: Tensor
-    outlying: Tensor
-    outstanding: Tensor
     recoupled: dict[str, Recoupled]
 
     @property
@@ -54,28 +47,23 @@ class Decomposition:
 
     @property
     def supplements(self) -> Mapping[str, float]:
-        """Disagreement of tissues, doubt between them, brightness that none has, and unlikeness to the surroundings."""
+        """Disagreement of tissues, and doubt between them."""
         return _SHARES
 
     def residual(self, kind: str) -> Tensor:
         """Evidence, signed; 0 outside the brain.
 
         The difference from the pseudo-healthy image of a recoupling in predicted SDs [x, y, z]; as ``TISSUES``, the
-        probabilities of the tissues seen minus those restored [tissue, x, y, z]; as ``DOUBT``, the entropy of the
-        tissues seen [x, y, z], 0 to log 3: what is no tissue that the encoder knows is hardly ever seen with
-        certainty; as ``BRIGHTNESS``, the distance from the nearest tissue [x, y, z] in its SDs; or, as
-        ``SURROUNDINGS``, the difference from what the restored anatomy looks like from afar [x, y, z], in predicted
-        SDs: there the contour of a lesion, should it have been restored, is lost in the tissue around it.
+        probabilities of the tissues seen minus those restored [tissue, x, y, z]; or, as ``DOUBT``, the entropy of the
+        tissues seen [x, y, z], 0 to log 3: what is no tissue that the encoder knows is hardly ever seen with certainty.
         """
-        if kind in self.recoupled:
-            answer = self.recoupled[kind]
-            return torch.where(self.mask, (self.image - answer.image) / answer.spread, 0.0)
         if kind == TISSUES:
             found = self.anatomy - self.restored
         elif kind == DOUBT:
             found = torch.special.entr(self.anatomy).sum(0)
         else:
-            found = {BRIGHTNESS: self.outlying, SURROUNDINGS: self.outstanding}[kind]
+            answer = self.recoupled[kind]
+            found = (self.image - answer.image) / answer.spread
         return torch.where(self.mask, found, 0.0)
 
 
@@ -85,19 +73,6 @@ def _probabilities(logits: Tensor, mask: Tensor) -> Tensor:
 
 def _labelled(probabilities: Tensor, mask: Tensor) -> Tensor:
     return labels_in_brain(torch.cat([torch.zeros_like(probabilities[:1]), probabilities])[None], mask)
-
-
-def _nearest(distances: Tensor) -> Tensor:
-    """Of signed distances [tissue, x, y, z], those of least magnitude [x, y, z]."""
-    return distances.gather(0, distances.abs().argmin(0, keepdim=True))[0]
-
-
-def _from_afar(tissue: Tensor, mask: Tensor) -> Tensor:
-    """Tissue probabilities [tissue, x, y, z], smoothed within the brain in proportion to its size."""
-    inside = mask.nonzero()
-    x, y, z = (int(side) / _AFAR / FWHM for side in inside.max(0).values - inside.min(0).values + 1)
-    blurred = gaussian_blur(tissue[None], (x, y, z))[0]
-    return torch.where(mask, blurred / blurred.sum(0).clamp(min=1e-3), 0.0)
 
 
 @torch.no_grad()
@@ -142,13 +117,4 @@ def decompose(
         drawn = networks.recouple(soft, position, scan, _labelled(restored, brain))[0, 0].float()
     imaging = imaging_of(image, restored, mask)
     recouplings = imaging.recouple(restored, mask), regain(image, drawn, restored, mask, imaging)
-    afar = imaging.recouple(_from_afar(restored, mask), mask)
-    return Decomposition(
-        image,
-        mask,
-        anatomy,
-        restored,
-        outlying=_nearest(imaging.distances(image)),
-        outstanding=(image - afar.image) / afar.spread,
-        recoupled=dict(zip(RECOUPLINGS, recouplings, strict=True)),
-    )
+    return Decomposition(image, mask, anatomy, restored, dict(zip(RECOUPLINGS, recouplings, strict=True)))

@@ -81,11 +81,19 @@ class Score(BaseModel):
 
     def total(self, parts: Parts, spacing_mm: tuple[float, float, float], rim: Shape) -> Tensor:
         """Sum of the evidence [x, y, z], at least 0, not yet over the scan's level; 0 outside the scored brain."""
+        return self.summed(self.evidence(parts, spacing_mm, rim), parts.mask, rim)
+
+    def evidence(self, parts: Parts, spacing_mm: tuple[float, float, float], rim: Shape) -> list[Tensor]:
+        """Of the residual and of each supplement [x, y, z], at least 0; 0 outside the scored brain."""
         scored = inner(parts.mask, rim)
-        found = self.residual.of(parts, spacing_mm, scored)
-        for evidence, share in zip(self.supplements, self.shares, strict=True):
-            found = found + share * evidence.of(parts, spacing_mm, scored)
-        shared = torch.minimum(found, opposite(found, parts.mask, rim))
+        return [each.of(parts, spacing_mm, scored) for each in (self.residual, *self.supplements)]
+
+    def summed(self, evidence: Sequence[Tensor], mask: Tensor, rim: Shape) -> Tensor:
+        """Sum of the evidence, each its share, without what both sides of the brain share."""
+        found = evidence[0]
+        for each, share in zip(evidence[1:], self.shares, strict=True):
+            found = found + share * each
+        shared = torch.minimum(found, opposite(found, mask, rim))
         return (found**2 - self.symmetry * shared**2).sqrt()
 
     def over_level(self, total: Tensor, scored: Tensor) -> Tensor:

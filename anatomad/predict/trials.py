@@ -13,7 +13,7 @@ from torch import Tensor
 
 from anatomad.planner.plan import Plan
 from anatomad.preprocess.store import StoredCase
-from anatomad.synth.contrast import rendered, scanned
+from anatomad.synth.contrast import remapped, rendered, scanned
 from anatomad.synth.deform import Patch
 from anatomad.synth.disease import DISEASES, Disease, painted
 from anatomad.synth.draws import Draws
@@ -72,8 +72,10 @@ def healthy_trials(plan: Plan, cases: Sequence[StoredCase], device: torch.device
 def lesion_trials(plan: Plan, cases: Sequence[StoredCase], device: torch.device) -> Iterator[Trial]:
     """Every disease (:mod:`anatomad.synth.disease`) in turn, in a case's own contrast and in one that no scan had.
 
-    A dozen at least, however few the cases; each case at least once. Small lesions and large ones get trials of their
-    own, because in one image the large would settle alone which score is best.
+    The other contrast is a map of the scan's own intensities, never drawn from its tissues: scans have vessels, nuclei
+    and texture that no tissue map knows, and evidence that asks whether a voxel fits any tissue would shine where they
+    are missing. There are a dozen at least, however few the cases, and each case has one at least. Small lesions and
+    large ones get trials of their own, because in one image the large would settle alone which score is best.
     """
     kinds = cycle(product((False, True), DISEASES))
     for number, case in enumerate(cases):
@@ -88,7 +90,7 @@ def _diseased(patch: Patch, disease: Disease, foreign: bool, key: tuple[int, int
         draws = Draws(plan.seed, "diseased", *key, attempt, device=patch.mask.device)
         diseased = disease(patch, draws, plan)
         brain = diseased.patch
-        healthy = rendered(brain, draws, plan)[0] if foreign else brain.image
+        healthy = remapped(brain, draws) if foreign else brain.image
         image = painted(healthy, diseased, draws)
         lesion = ((image - healthy).abs() > _VISIBLE) & brain.mask
         if int(lesion.sum()) * math.prod(plan.spacing_mm) > _LEAST_MM3:

@@ -54,7 +54,8 @@ def remapped(patch: Patch, draws: Draws) -> Tensor:
     return values[index] * (1 - fraction) + values[index + 1] * fraction
 
 
-def _thick_slices(image: Tensor, axis: int, factor: float) -> Tensor:
+def thick_slices(image: Tensor, axis: int, factor: float) -> Tensor:
+    """A volume [batch, channel, x, y, z] as slices ``factor`` voxels thick show it, on the grid that it had."""
     size = list(image.shape[2:])
     coarse = size.copy()
     coarse[axis] = max(4, round(size[axis] / factor))
@@ -72,7 +73,7 @@ def scanned(image: Tensor, mask: Tensor, draws: Draws, plan: Plan) -> Tensor:
     if draws.chance(0.2):
         axis = draws.integer(0, sum(n > 1 for n in image.shape[2:]) - 1)
         factor = draws.uniform(*ranges.slice_mm) / spacing[axis]
-        image = _thick_slices(image, axis, factor) if factor > 1.05 else image
+        image = thick_slices(image, axis, factor) if factor > 1.05 else image
     image = image * torch.exp(draws.uniform(*ranges.bias) * draws.field(tuple(image.shape[2:]), (4, 4, 4)))
     image = image + draws.uniform(*ranges.noise) * draws.normal(*image.shape)
     return normalised(image, mask)

@@ -8,7 +8,7 @@ water makes it or away from it, so that no sequence and no polarity is preferred
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -28,14 +28,14 @@ _MOST_PUSHED = 0.25  # of a tumour's diameter
 _AWAY_SHARE = 0.3
 
 
-class Part(NamedTuple):
-    """How much of every voxel [x, y, z] a part of a lesion takes, 0 to 1, and its brightness in an image.
+Matter = Literal["watery", "solid", "liquid"]
 
-    ``brightness`` is a function of the means of CSF, grey and white matter, and of randomness.
-    """
+
+class Part(NamedTuple):
+    """How much of every voxel [x, y, z] a part of a lesion takes, 0 to 1, and what it is made of."""
 
     weight: Tensor
-    brightness: Callable[[list[float], Draws], float]
+    matter: Matter
 
 
 class Diseased(NamedTuple):
@@ -53,7 +53,7 @@ def plaques(patch: Patch, draws: Draws, plan: Plan) -> Diseased:
     for _ in range(draws.integer(*_PLAQUES)):
         where = near if draws.chance(_NEAR_CSF_SHARE) and bool(near.any()) else white
         depth = blob(patch, _centre(where, patch, draws), draws, plan, draws.uniform(*plan.corruption.small_mm))
-        parts.append(Part((depth / 0.3).clamp(0, 1), _watery))
+        parts.append(Part((depth / 0.3).clamp(0, 1), "watery"))
     return Diseased(patch, parts)
 
 
@@ -64,7 +64,7 @@ def infarct(patch: Patch, draws: Draws, plan: Plan) -> Diseased:
     depth = blob(patch, centre, draws, plan, draws.uniform(low, (low + high) / 2))
     shape = tuple(depth.shape)
     ragged = draws.field(shape, tuple(max(3, int(n * mm / 8)) for n, mm in zip(shape, plan.spacing_mm, strict=True)))
-    return Diseased(patch, [Part(((depth + 0.3 * ragged[0]) / 0.2).clamp(0, 1), _watery)])
+    return Diseased(patch, [Part(((depth + 0.3 * ragged[0]) / 0.2).clamp(0, 1), "watery")])
 
 
 def tumour(patch: Patch, draws: Draws, plan: Plan) -> Diseased:
@@ -76,9 +76,9 @@ def tumour(patch: Patch, draws: Draws, plan: Plan) -> Diseased:
     core = blob(patch, centre, draws, plan, diameter)
     oedema = blob(patch, centre, draws, plan, diameter * draws.uniform(1.3, 2.0))
     oedema = oedema - 0.8 * (1 - patch.tissue[0, _WHITE])
-    parts = [Part((oedema / 0.25).clamp(0, 1), _watery), Part((core / 0.15).clamp(0, 1), _solid)]
+    parts = [Part((oedema / 0.25).clamp(0, 1), "watery"), Part((core / 0.15).clamp(0, 1), "solid")]
     if draws.chance(_NECROSIS_SHARE):
-        parts.append(Part(((core - draws.uniform(0.25, 0.6)) / 0.15).clamp(0, 1), _liquid))
+        parts.append(Part(((core - draws.uniform(0.25, 0.6)) / 0.15).clamp(0, 1), "liquid"))
     return Diseased(patch, parts)
 
 
@@ -98,10 +98,10 @@ def painted(image: Tensor, diseased: Diseased, draws: Draws) -> Tensor:
     patch = diseased.patch
     means = [_median(image[0, 0][patch.tissue[0, tissue] > _PURE]) for tissue in (_CSF, _GREY, _WHITE)]
     shape = tuple(image.shape[2:])
-    for weight, brightness in diseased.parts:
+    for weight, matter in diseased.parts:
         share = weight * draws.uniform(0.6, 1.0) * patch.mask
         texture = 0.05 * draws.field(shape, tuple(max(3, n // 4) for n in shape))[None]
-        image = image * (1 - share) + share * (brightness(means, draws) + texture)
+        image = image * (1 - share) + share * (_BRIGHTNESS[matter](means, draws) + texture)
     return image
 
 
@@ -120,6 +120,13 @@ def _solid(means: list[float], draws: Draws) -> float:
 def _liquid(means: list[float], draws: Draws) -> float:
     csf, grey, _ = means
     return csf + draws.uniform(0, 0.4) * (grey - csf)
+
+
+_BRIGHTNESS: dict[Matter, Callable[[list[float], Draws], float]] = {
+    "watery": _watery,
+    "solid": _solid,
+    "liquid": _liquid,
+}
 
 
 def _median(values: Tensor) -> float:

@@ -5,18 +5,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from anatomad.models.closed_form import imaging_of
+from anatomad.models.closed_form import recouple
 from anatomad.models.dal import DisentangledAnatomy
-from anatomad.predict.decompose import (
-    BRIGHTNESS,
-    DOUBT,
-    RECOUPLINGS,
-    SURROUNDINGS,
-    TISSUES,
-    Decomposition,
-    _from_afar,
-    decompose,
-)
+from anatomad.predict.decompose import DOUBT, RECOUPLINGS, TISSUES, Decomposition, decompose
 from anatomad.preprocess.store import load_case
 from tests.train.fold import tiny_plan, write_case
 
@@ -55,16 +46,10 @@ def test_what_comes_out(networks: DisentangledAnatomy, scan: tuple[Tensor, Tenso
     image, mask = scan
     parts = decompose(networks, image, mask, "float32")
     check(parts, mask)
-    imaging = imaging_of(image, parts.restored, mask)
-    closed = imaging.recouple(parts.restored, mask)
+    closed = recouple(image, parts.restored, mask)
     torch.testing.assert_close(parts.recoupled["closed form"].image, closed.image)
     assert not torch.equal(parts.recoupled["learned"].image, closed.image)
     assert parts.residual(TISSUES).abs().max() > 1e-3
-    nearest = imaging.distances(image).abs().amin(0)
-    torch.testing.assert_close(parts.residual(BRIGHTNESS).abs(), torch.where(mask, nearest, 0.0))
-    afar = imaging.recouple(_from_afar(parts.restored, mask), mask)
-    unlike = torch.where(mask, (image - afar.image) / afar.spread, 0.0)
-    torch.testing.assert_close(parts.residual(SURROUNDINGS), unlike)
     doubt = parts.residual(DOUBT)
     certain = parts.anatomy.amax(0) > 0.999
     assert not doubt[~mask].any()
@@ -85,21 +70,6 @@ def test_the_mirror_image_has_the_mirrored_answer(networks: DisentangledAnatomy,
         torch.testing.assert_close(
             mirrored.recoupled[name].image.flip(0), parts.recoupled[name].image, atol=1e-3, rtol=0
         )
-
-
-def test_from_afar_the_surroundings_take_the_place_of_what_is_small() -> None:
-    mask = torch.zeros(40, 44, 36, dtype=torch.bool)
-    mask[2:-2, 2:-2, 2:-2] = True
-    label = torch.where(torch.arange(40)[:, None, None] < 20, 1, 2).expand(mask.shape).clone()
-    label[10, 22, 18] = 0
-    tissue = torch.nn.functional.one_hot(label, 3).movedim(-1, 0) * mask
-    seen = _from_afar(tissue.float(), mask)
-    torch.testing.assert_close(seen.sum(0), mask.float())
-    assert seen[0, 10, 22, 18] < 0.2
-    assert seen[1, 10, 22, 18] > 0.8
-    assert seen[1, 2, 2, 2] > 0.99  # nothing comes in from outside the brain
-    assert seen[2, 20, 22, 18] == pytest.approx(1 - float(seen[2, 19, 22, 18]), abs=1e-3)
-    assert seen[2, 21, 22, 18] > seen[2, 20, 22, 18] > 0.5
 
 
 def test_bfloat16_is_close(networks: DisentangledAnatomy, scan: tuple[Tensor, Tensor]) -> None:

@@ -33,7 +33,7 @@ def test_healthy_trials_show_every_case_as_it_is_and_in_another_contrast(tmp_pat
 
 
 def test_lesion_trials_are_every_disease_in_known_and_other_contrasts(tmp_path: Path) -> None:
-    plan = small_plan()
+    plan = small_plan(seed=1)
     stored = cases(tmp_path, plan)
     trials, again = (list(lesion_trials(plan, stored, CPU)) for _ in range(2))
     assert len(trials) == 12

@@ -76,4 +76,4 @@ def decomposition(residual: torch.Tensor, mask: torch.Tensor) -> Decomposition:
     zero, one = torch.zeros_like(residual), torch.ones_like(residual)
     answer = Recoupled(zero, one)
     tissue = torch.zeros(3, *residual.shape)
-    return Decomposition(residual, mask, tissue, tissue, zero, zero, {"closed form": answer, "learned": answer})
+    return Decomposition(residual, mask, tissue, tissue, {"closed form": answer, "learned": answer})
