@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "-o", "--output", type=Path, default=Path("demo-output"), metavar="DIR", help="default: demo-output"
     )
     parser.add_argument(
-        "--time", default="3m", metavar="TIME", help="time for training, such as 90s or 20m (default 3m)"
+        "--time", default="5m", metavar="TIME", help="time for training, such as 90s or 20m (default 5m)"
     )
     add_workers(parser)
     return run_command(_demo, parser.parse_args(argv))
