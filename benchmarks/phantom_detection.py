@@ -4,9 +4,9 @@
 
 ``DIR`` holds ``anatomies/`` and ``lesion_masks/`` (see ``benchmarks/phantoms.py``). Every person is scanned in four
 sequences, healthy and with plaques, an infarct and a tumour; each is judged on its own by the model's score, by the
-score without each of its parts, and the sequences of a person are fused. Shares of a score may be chosen by this table,
-for no patient is in it. What is done lies in ``--work``: a run that was stopped goes on. Results go to
-``benchmarks/results/phantom_detection.json``.
+score without each of its parts, and the sequences of a person are fused. Phantoms are more even than scans: what the
+table says has to hold in real texture as well (docs/concepts/method.md). What is done lies in ``--work``: a run that
+was stopped goes on. Results go to ``benchmarks/results/phantom_detection.json``.
 """
 
 from __future__ import annotations
@@ -98,7 +98,8 @@ def _scores(model: Model, image: Tensor, of: Scene) -> Iterator[tuple[str, NDArr
     """The model's score of the brain's voxels [voxel] by name, and that without each of its parts."""
     plan, score = model.plan, model.calibration.score
     parts = decompose(model.networks, image, of.mask, precision_of(torch.device("cpu"), plan.precision))
-    evidence, rim = score.evidence(parts, plan.spacing_mm, plan.rim()), plan.rim()
+    rim = plan.rim()
+    evidence = score.evidence(parts, plan.spacing_mm, rim)
     total = score.summed(evidence, of.mask, rim)
     yield WHOLE, score.over_level(total, inner(of.mask, rim))[of.mask].numpy()
     for number, supplement in enumerate(score.supplements):

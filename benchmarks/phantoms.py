@@ -23,14 +23,13 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
-from torch.nn import functional as F
 
 from anatomad.io.geometry import working_grid
 from anatomad.io.nifti import read_image, read_labels
 from anatomad.planner.plan import Plan
 from anatomad.synth.contrast import normalised, thick_slices
 from anatomad.synth.deform import Patch
-from anatomad.synth.disease import Disease, Diseased, Matter, Part, plaques, tumour
+from anatomad.synth.disease import Disease, Diseased, Matter, Part, plaques, tumour, within
 from anatomad.synth.draws import FWHM, Draws, gaussian_blur
 
 
@@ -256,8 +255,7 @@ def _structures(path: Path, plan: Plan) -> tuple[Tensor, Tensor]:
     native = np.stack([np.isin(labels, numbers) for numbers, _ in STRUCTURES.values()])
     grid = working_grid(labels.shape, affine, plan.spacing_mm, native.any(0), plan.box, plan.multiple)
     shares = torch.from_numpy(grid.to_working(native.astype(np.float32), order=1)).clamp(0, 1)
-    reach = round(_CSF_AROUND_MM / plan.spacing_mm[0])
-    around = _within(_largest(shares[1:].sum(0) > 0.5), reach)  # and not the CSF of the spine
+    around = within(_largest(shares[1:].sum(0) > 0.5), _CSF_AROUND_MM, plan)  # and not the CSF of the spine
     mask = torch.from_numpy(ndimage.binary_fill_holes((around & (shares.sum(0) > 0.5)).numpy()))
     shares[0] += (1 - shares.sum(0)).clamp(min=0)  # holes are CSF
     return torch.where(mask, shares / shares.sum(0), 0.0), mask
@@ -272,21 +270,12 @@ def _largest(region: Tensor) -> Tensor:
 def _with_added(shares: Tensor, brain: Tensor, draws: Draws, plan: Plan) -> tuple[Tensor, Tensor]:
     """Shares with vessels along CSF and remains of what is around the brain; and the brain with these."""
     csf = shares[0] > 0.5
-    near = _within(csf, 1) & brain
+    near = within(csf, max(plan.spacing_mm), plan) & brain
     crossing = draws.field(tuple(brain.shape), (18, 18, 18), 2).norm(dim=0)
     vessels = near & (crossing < crossing[near].quantile(min(1.0, _VESSEL_SHARE * int(brain.sum()) / int(near.sum()))))
-    around = _within(brain, round(_REMAINS_MM / plan.spacing_mm[0])) & ~brain
+    around = within(brain, _REMAINS_MM, plan) & ~brain
     patches = draws.field(tuple(brain.shape), (9, 9, 9))[0]
     remains = around & (patches > patches[around].quantile(1 - draws.uniform(*_REMAINS_SHARE)))
     mask = brain | remains
     tubes = gaussian_blur(vessels[None, None].float(), (0.5, 0.5, 0.5))[0, 0] * brain
     return torch.cat([shares * (1 - tubes), tubes[None], remains[None].float()]), mask
-
-
-def _within(region: Tensor, voxels: int) -> Tensor:
-    found, side = region[None, None].float(), 2 * voxels + 1
-    for axis in range(3):
-        kernel, reach = [1, 1, 1], [0, 0, 0]
-        kernel[axis], reach[axis] = side, voxels
-        found = F.max_pool3d(found, kernel, 1, reach)
-    return found[0, 0] > 0

@@ -48,7 +48,7 @@ class Diseased(NamedTuple):
 def plaques(patch: Patch, draws: Draws, plan: Plan) -> Diseased:
     """Several small lesions of white matter, more of them near CSF than not."""
     white = patch.tissue[0, _WHITE] > _PURE
-    near = white & _within(patch.tissue[0, _CSF] > _PURE, _NEAR_CSF_MM, plan)
+    near = white & within(patch.tissue[0, _CSF] > _PURE, _NEAR_CSF_MM, plan)
     parts = []
     for _ in range(draws.integer(*_PLAQUES)):
         where = near if draws.chance(_NEAR_CSF_SHARE) and bool(near.any()) else white
@@ -138,7 +138,7 @@ def _centre(where: Tensor, patch: Patch, draws: Draws) -> Tensor:
     return seed_voxel((where if bool(where.any()) else patch.mask[0, 0]).nonzero(), draws)
 
 
-def _within(region: Tensor, mm: float, plan: Plan) -> Tensor:
+def within(region: Tensor, mm: float, plan: Plan) -> Tensor:
     """What lies within a box of so many mm around a region."""
     found = region[None, None].float()
     for axis, spacing in enumerate(plan.spacing_mm):
