@@ -264,6 +264,23 @@ def contrast(x: Tensor) -> Runs:
     return {"anatomad": lambda: kernels.contrast(label, means, spreads, 1), "eager": eager}
 
 
+def group_norm_silu(x: Tensor) -> Runs:
+    """Normalisation and activation at a U-Net's finest level, both ways, in half precision, channels innermost."""
+    axes = x.ndim - 2
+    size = [side // 2 for side in x.shape[2:]]
+    layout = torch.channels_last if axes == 2 else torch.channels_last_3d
+    features = torch.randn(x.shape[0], 16, *size).bfloat16().contiguous(memory_format=layout)
+    weight, bias = torch.rand(16), torch.rand(16)
+    runs = {
+        "anatomad": lambda y: kernels.group_norm_silu(y, 8, weight, bias),
+        "eager": lambda y: F.silu(F.group_norm(y, 8, weight, bias)),
+        "eager, copied to rows": lambda y: F.silu(F.group_norm(y.contiguous(), 8, weight, bias)).contiguous(
+            memory_format=layout
+        ),
+    }
+    return {name: forward_backward(run, features) for name, run in runs.items()}
+
+
 TASKS: dict[str, Callable[[Tensor], Runs]] = {
     "label_map": label_map,
     "one_hot_argmax": one_hot,
@@ -274,6 +291,7 @@ TASKS: dict[str, Callable[[Tensor], Runs]] = {
     "median": median,
     "resample_argmax": resample,
     "contrast": contrast,
+    "group_norm_silu": group_norm_silu,
 }
 OF_CLASSES = 5  # the first tasks depend on the number of classes; the others run once
 

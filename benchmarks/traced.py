@@ -21,6 +21,7 @@ from torch.nn import functional
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from anatomad.models import unet
 from anatomad.models.dal import DisentangledAnatomy
 from anatomad.planner.plan import Plan
 from anatomad.predict.decompose import decompose
@@ -32,7 +33,6 @@ from anatomad.train.stages import STAGES
 
 FILLED = 0.5
 _aten = torch.ops.aten
-_group_norm = functional.group_norm
 
 
 class Account(TorchDispatchMode):
@@ -94,18 +94,18 @@ _ANSWERS: dict[Any, Callable[..., Any]] = {
 }
 
 
-def _group_norm_in_float32(image: Tensor, *others: Any, **options: Any) -> Tensor:
-    """What autocast does on a GPU; on a CPU it lets bfloat16 through."""
-    return _group_norm(image.float(), *others, **options)
+def _as_on_a_gpu(x: Tensor, *others: Any) -> Tensor:
+    """Framework code, which autocast takes to float32."""
+    return functional.silu(functional.group_norm(x.float(), *others))
 
 
 @contextmanager
 def _accounted(device: str) -> Iterator[Account]:
     numbers = random.Random(0)
     account = Account()
-    norm = _group_norm_in_float32 if device == "gpu" else _group_norm
+    norm = _as_on_a_gpu if device == "gpu" else unet.group_norm_silu
     with (
-        mock.patch.object(functional, "group_norm", norm),
+        mock.patch.object(unet, "group_norm_silu", norm),
         mock.patch.object(Draws, "uniform", lambda _, low, high: numbers.uniform(low, high)),
         mock.patch.object(Draws, "integer", lambda _, low, high: numbers.randint(low, high)),
         FakeTensorMode(),

@@ -76,7 +76,8 @@ class Network:
         plan: Its layout and patch.
         inputs: Input channels.
         precision: Of convolutions.
-        device: Group normalisation is always in float32 on a GPU.
+        device: On a GPU group normalisation is always in float32, and the backward pass keeps what it gave; on a CPU
+            it keeps its input alone.
     """
 
     def __init__(self, plan: Plan, inputs: int, precision: str, device: Device) -> None:
@@ -88,6 +89,7 @@ class Network:
         self.bytes = 2 if precision == "bfloat16" else _FLOAT
         self.mixed = device == "gpu" and self.bytes < _FLOAT
         self._norm_bytes = _FLOAT if self.mixed else self.bytes
+        self._norm_copies = 4 if device == "gpu" else 2
         # What is pooled is kept in float32 where autocast pools (CPU, 3D) or normalises (GPU) in float32.
         self._skip_bytes = _FLOAT if self.mixed or plan.dimension == 3 else self.bytes
 
@@ -137,7 +139,7 @@ class Network:
 
     def _block(self, width: int, share: float, last: int) -> float:
         """Two convolutions, normalisations and activations, the last of which takes ``last`` bytes per element."""
-        return share * width * (4 * self._norm_bytes + self.bytes + last)
+        return share * width * (self._norm_copies * self._norm_bytes + self.bytes + last)
 
 
 def _orthogonalising(rows: int, columns: int) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from anatomad.kernels import group_norm_silu
 from anatomad.planner.plan import GROUPS, Shape
 
 
@@ -34,19 +36,30 @@ class Layout:
     strides: tuple[Shape, ...]
 
 
+class GroupNormSiLU(nn.GroupNorm):
+    """Group normalisation and SiLU."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise and activate [batch, channel, *spatial]."""
+        return group_norm_silu(x, self.num_groups, self.weight, self.bias, self.eps)
+
+
 class ConvBlock(nn.Sequential):
     """Two convolutions, each with group normalisation and SiLU."""
 
     def __init__(self, inputs: int, outputs: int, kernel: tuple[int, ...]) -> None:
         conv: Callable[..., nn.Module] = convolution(len(kernel))
         padding = tuple(size // 2 for size in kernel)
+        # The names are those under which trained models keep their weights.
         super().__init__(
-            conv(inputs, outputs, kernel, padding=padding, bias=False),
-            nn.GroupNorm(GROUPS, outputs),
-            nn.SiLU(),
-            conv(outputs, outputs, kernel, padding=padding, bias=False),
-            nn.GroupNorm(GROUPS, outputs),
-            nn.SiLU(),
+            OrderedDict(
+                {
+                    "0": conv(inputs, outputs, kernel, padding=padding, bias=False),
+                    "1": GroupNormSiLU(GROUPS, outputs),
+                    "3": conv(outputs, outputs, kernel, padding=padding, bias=False),
+                    "4": GroupNormSiLU(GROUPS, outputs),
+                }
+            )
         )
 
 

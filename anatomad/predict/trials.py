@@ -23,6 +23,8 @@ _VISIBLE = 0.1  # of the intensity range: a change smaller than that is no lesio
 _LEAST_MM3 = 200.0
 _ATTEMPTS = 5
 _LESION_TRIALS = 12
+_MAPS = 20
+_ALIKE = 0.5  # correlation with the scan: a map of its intensities that keeps more of their order is no other contrast
 
 
 @dataclass(frozen=True)
@@ -90,9 +92,19 @@ def _diseased(patch: Patch, disease: Disease, foreign: bool, key: tuple[int, int
         draws = Draws(plan.seed, "diseased", *key, attempt, device=patch.mask.device)
         diseased = disease(patch, draws, plan)
         brain = diseased.patch
-        healthy = remapped(brain, draws) if foreign else brain.image
+        healthy = _otherwise(brain, draws) if foreign else brain.image
         image = painted(healthy, diseased, draws)
         lesion = ((image - healthy).abs() > _VISIBLE) & brain.mask
         if int(lesion.sum()) * math.prod(plan.spacing_mm) > _LEAST_MM3:
             break
     return Trial("lesions", scanned(image, brain.mask, draws, plan)[0, 0], brain.mask[0, 0], lesion[0, 0])
+
+
+def _otherwise(brain: Patch, draws: Draws) -> Tensor:
+    """The scan in another contrast: a map of its intensities under which its tissues have another order."""
+    image = brain.image
+    for _ in range(_MAPS):  # four in ten pass; an even scan has no other contrast, whatever is drawn
+        image = remapped(brain, draws)
+        if float(torch.corrcoef(torch.stack([image[brain.mask], brain.image[brain.mask]]))[0, 1]) < _ALIKE:
+            break
+    return image

@@ -71,5 +71,6 @@ def gaussian_blur(volume: Tensor, sigma: tuple[float, float, float]) -> Tensor:
         index = (place[:, None] - place).long() + reach
         inside = (index >= 0) & (index <= 2 * reach)
         band = (kernel / kernel.sum())[index.clamp(0, 2 * reach)] * inside
-        volume = torch.movedim(torch.movedim(volume, axis, -1) @ band, -1, axis)
+        lines = torch.movedim(volume, axis, -1)  # one large product: of many small ones each would copy the matrix
+        volume = torch.movedim((lines.reshape(-1, side) @ band).view(lines.shape), -1, axis)
     return volume

@@ -141,6 +141,20 @@ PYBIND11_MODULE(_cpu, m) {
            [](const Level& l, Shape s, Address shares, Address means, Address spreads, uint64_t seed, Address y) {
              l.kernels->soft_contrast(s, at<float>(shares), at<float>(means), at<float>(spreads), seed, at<float>(y));
            },
+           Release())
+      .def("group_norm_silu",
+           [](const Level& l, Type t, Shape s, Address x, Address w, Address b, int groups, float eps, Address y,
+              Address mean, Address rstd) {
+             l.kernels->group_norm_silu(t, s, at(x), at<float>(w), at<float>(b), groups, eps, at(y), at<float>(mean),
+                                        at<float>(rstd));
+           },
+           Release())
+      .def("group_norm_silu_backward",
+           [](const Level& l, Type t, Shape s, Address g, Address x, Address mean, Address rstd, Address w, Address b,
+              int groups, Address y, Address weight, Address bias) {
+             l.kernels->group_norm_silu_backward(t, s, at(g), at(x), at<float>(mean), at<float>(rstd), at<float>(w),
+                                                 at<float>(b), groups, at(y), at<float>(weight), at<float>(bias));
+           },
            Release());
   m.def("levels", &levels);
   py::class_<Block>(m, "Block", py::buffer_protocol()).def(py::init<size_t>(), py::arg("bytes")).def_buffer([](Block& b) {

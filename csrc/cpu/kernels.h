@@ -45,6 +45,12 @@ struct Kernels {
                    float* image);
   void (*soft_contrast)(Shape, const float* shares, const float* means, const float* spreads, uint64_t seed,
                         float* image);
+  // Channels lie innermost in x, y, gradient and result; mean and rstd are [batch, group].
+  void (*group_norm_silu)(Type, Shape, const void* x, const float* weight, const float* bias, int groups, float eps,
+                          void* y, float* mean, float* rstd);
+  void (*group_norm_silu_backward)(Type, Shape, const void* gradient, const void* x, const float* mean,
+                                   const float* rstd, const float* weight, const float* bias, int groups, void* result,
+                                   float* weight_result, float* bias_result);
 };
 
 namespace ANATOMAD_LEVEL {
@@ -66,6 +72,9 @@ void median(Type, Shape, const void*, int, void*);
 void resample_argmax(Type, Shape, const void*, const float*, Shape, uint8_t*);
 bool contrast(Shape, const uint8_t*, const float*, const float*, int, uint64_t, float*);
 void soft_contrast(Shape, const float*, const float*, const float*, uint64_t, float*);
+void group_norm_silu(Type, Shape, const void*, const float*, const float*, int, float, void*, float*, float*);
+void group_norm_silu_backward(Type, Shape, const void*, const void*, const float*, const float*, const float*,
+                              const float*, int, void*, float*, float*);
 
 // Calls f with a value of the element type.
 template <class F> inline void with_float(Type type, F f) {

@@ -33,7 +33,7 @@ def test_healthy_trials_show_every_case_as_it_is_and_in_another_contrast(tmp_pat
 
 
 def test_lesion_trials_are_every_disease_in_known_and_other_contrasts(tmp_path: Path) -> None:
-    plan = small_plan(seed=1)
+    plan = small_plan()
     stored = cases(tmp_path, plan)
     trials, again = (list(lesion_trials(plan, stored, CPU)) for _ in range(2))
     assert len(trials) == 12
@@ -51,7 +51,7 @@ def test_lesion_trials_are_every_disease_in_known_and_other_contrasts(tmp_path: 
 
     own = [like_its_scan(trial, stored[k // 3]) for k, trial in enumerate(trials)]
     assert all(own[k] for k in (0, 1, 2, 6, 7, 8))
-    assert not all(own[k] for k in (3, 4, 5, 9, 10, 11))
+    assert not any(own[k] for k in (3, 4, 5, 9, 10, 11))
 
 
 def test_every_case_has_its_lesions_however_many_there_are(tmp_path: Path) -> None:

@@ -48,6 +48,11 @@ def status() -> str:
     return f"ready ({_level().name})" if _level() else "built, but for processors newer than this one"
 
 
+def computes(dtype: torch.dtype) -> bool:
+    """Whether kernels for numbers of that type run here."""
+    return dtype in _FLOATS and _level() is not None
+
+
 def supports(operator: str, *tensors: Tensor) -> bool:
     """CPU tensors in single or half precision, or whole numbers, where the module is built."""
     most = _MOST_CLASSES if operator in _BIT_SETS else math.inf
@@ -215,3 +220,20 @@ def soft_contrast(shares: Tensor, means: Tensor, spreads: Tensor, seed: int) -> 
     """Sums over the classes, vector by vector of noise."""
     given = shared.contiguous(shares, means, spreads)
     return _run("soft_contrast", _empty(shares, 1), _shape(shares), *given, seed % 2**64)
+
+
+def group_norm_silu(x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Sums of pieces of fixed size, then the result; mean and reciprocal SD [batch, group]. Channels lie innermost."""
+    result, (mean, rstd) = torch.empty_like(x), (torch.empty(x.shape[0], groups) for _ in range(2))
+    _run("group_norm_silu", rstd, _type(x), _shape(x), x, weight, bias, groups, eps, result, mean)
+    return result, mean, rstd
+
+
+def group_norm_silu_backward(
+    gradient: Tensor, x: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor, bias: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The normalised values are made anew, twice: that costs less than to keep them. Channels lie innermost."""
+    result, of_weight, of_bias = torch.empty_like(x), torch.empty_like(weight), torch.empty_like(bias)
+    given, groups = (gradient, x, mean, rstd, weight, bias), mean.shape[1]
+    _run("group_norm_silu_backward", of_bias, _type(x), _shape(x), *given, groups, result, of_weight)
+    return result, of_weight, of_bias
