@@ -15,7 +15,7 @@ import argparse
 import hashlib
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ from anatomad.predict.score import Score, inner
 from anatomad.progress import track
 from anatomad.synth.disease import Disease
 from anatomad.synth.draws import Draws
-from benchmarks.phantoms import SEQUENCES, Scene, diseases, healthy, scan, scene
+from benchmarks.phantoms import SEQUENCES, diseases, healthy, scan, scene
 
 RESULTS = Path(__file__).parent / "results" / "phantom_detection.json"
 WHOLE, FUSED = "whole score", "fused"
@@ -82,7 +82,7 @@ def _judged(model: Model, path: Path, kind: str, disease: Disease) -> dict[str, 
     found: dict[str, dict[str, float]] = {}
     for sequence in SEQUENCES:
         draws = Draws("phantom", person, kind, sequence)
-        scores = dict(_scores(model, scan(seen, sequence, model.plan, draws), seen))
+        scores = dict(scores_of(model, scan(seen, sequence, model.plan, draws), seen.mask))
         maps.append(model.calibration.minus_log10_p(scores[WHOLE]))
         found[sequence] = (
             {name: average_precision(values, lesion) for name, values in scores.items()}
@@ -94,24 +94,24 @@ def _judged(model: Model, path: Path, kind: str, disease: Disease) -> dict[str, 
     return {"person": person, "disease": kind, "voxels": int(lesion.sum()), "sequences": found, FUSED: fused}
 
 
-def _scores(model: Model, image: Tensor, of: Scene) -> Iterator[tuple[str, NDArray[np.float32]]]:
+def scores_of(model: Model, image: Tensor, mask: Tensor) -> Iterator[tuple[str, NDArray[np.float32]]]:
     """The model's score of the brain's voxels [voxel] by name, and that without each of its parts."""
     plan, score = model.plan, model.calibration.score
-    parts = decompose(model.networks, image, of.mask, precision_of(torch.device("cpu"), plan.precision))
+    parts = decompose(model.networks, image, mask, precision_of(torch.device("cpu"), plan.precision))
     rim = plan.rim()
     evidence = score.evidence(parts, plan.spacing_mm, rim)
-    total = score.summed(evidence, of.mask, rim)
-    yield WHOLE, score.over_level(total, inner(of.mask, rim))[of.mask].numpy()
+    total = score.summed(evidence, mask, rim)
+    yield WHOLE, score.over_level(total, inner(mask, rim))[mask].numpy()
     for number, supplement in enumerate(score.supplements):
         shares = tuple(share for k, share in enumerate(score.shares) if k != number)
         rest = [each for k, each in enumerate(evidence) if k != number + 1]
-        yield f"without {supplement.kind}", _voxels(score.model_copy(update={"shares": shares}), rest, of, rim)
-    yield "without symmetry", _voxels(score.model_copy(update={"symmetry": 0.0}), evidence, of, rim)
-    yield "residual alone", _voxels(score.model_copy(update={"shares": ()}), evidence[:1], of, rim)
+        yield f"without {supplement.kind}", _voxels(score.model_copy(update={"shares": shares}), rest, mask, rim)
+    yield "without symmetry", _voxels(score.model_copy(update={"symmetry": 0.0}), evidence, mask, rim)
+    yield "residual alone", _voxels(score.model_copy(update={"shares": ()}), evidence[:1], mask, rim)
 
 
-def _voxels(score: Score, evidence: list[Tensor], of: Scene, rim: tuple[int, int, int]) -> NDArray[np.float32]:
-    found: NDArray[np.float32] = score.summed(evidence, of.mask, rim)[of.mask].numpy()
+def _voxels(score: Score, evidence: list[Tensor], mask: Tensor, rim: tuple[int, int, int]) -> NDArray[np.float32]:
+    found: NDArray[np.float32] = score.summed(evidence, mask, rim)[mask].numpy()
     return found
 
 
@@ -122,35 +122,36 @@ def _summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     names = list(ill[0]["sequences"]["T1w"])
     precision = {
         name: {
-            f"{kind} {sequence}": _mean(r["sequences"][sequence][name] for r in ill if r["disease"] == kind)
+            f"{kind} {sequence}": mean(r["sequences"][sequence][name] for r in ill if r["disease"] == kind)
             for kind in kinds
             for sequence in SEQUENCES
         }
         for name in names
     }
     return {
-        "mean_ap": {name: _mean(columns.values()) for name, columns in precision.items()},
-        "whole_score_gains": {name: _gain(ill, name) for name in names if name != WHOLE},
+        "mean_ap": {name: mean(columns.values()) for name, columns in precision.items()},
+        "whole_score_gains": {name: gain(ill, name) for name in names if name != WHOLE},
         "ap": precision,
-        "fused_ap": {kind: _mean(r[FUSED][FUSED] for r in ill if r["disease"] == kind) for kind in kinds},
+        "fused_ap": {kind: mean(r[FUSED][FUSED] for r in ill if r["disease"] == kind) for kind in kinds},
         "best_single_ap": {kind: max(precision[WHOLE][f"{kind} {s}"] for s in SEQUENCES) for kind in kinds},
-        "healthy_share_under_p01": {s: _mean(r["sequences"][s]["marked"] for r in well) for s in SEQUENCES}
-        | {FUSED: _mean(r[FUSED]["marked"] for r in well)},
+        "healthy_share_under_p01": {s: mean(r["sequences"][s]["marked"] for r in well) for s in SEQUENCES}
+        | {FUSED: mean(r[FUSED]["marked"] for r in well)},
     }
 
 
-def _gain(ill: list[dict[str, Any]], name: str) -> dict[str, float]:
+def gain(ill: Sequence[dict[str, Any]], name: str) -> dict[str, float | None]:
     """How much more average precision the whole score has than another; the standard error is that over people."""
     people: dict[str, list[float]] = {}
     for row in ill:
         differences = [each[WHOLE] - each[name] for each in row["sequences"].values()]
         people.setdefault(row["person"], []).extend(differences)
     means = np.array([np.mean(each) for each in people.values()])
-    error = means.std(ddof=1) / np.sqrt(len(means)) if len(means) > 1 else float("nan")
-    return {"gain": round(float(means.mean()), 4), "standard_error": round(float(error), 4)}
+    error = round(float(means.std(ddof=1) / np.sqrt(len(means))), 4) if len(means) > 1 else None
+    return {"gain": round(float(means.mean()), 4), "standard_error": error}
 
 
-def _mean(values: Any) -> float:
+def mean(values: Iterable[float]) -> float:
+    """Mean of some numbers, to four digits."""
     return round(float(np.mean(list(values))), 4)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice, product
 from typing import Literal
@@ -19,6 +19,7 @@ from anatomad.synth.disease import DISEASES, Disease, painted
 from anatomad.synth.draws import Draws
 
 Kind = Literal["real", "unseen contrast", "lesions"]
+Contrast = Callable[[Patch, Draws], Tensor]  # image of a brain
 _VISIBLE = 0.1  # of the intensity range: a change smaller than that is no lesion that anyone could find
 _LEAST_MM3 = 200.0
 _ATTEMPTS = 5
@@ -37,7 +38,8 @@ class Trial:
     lesion: Tensor
 
 
-def _whole(case: StoredCase, device: torch.device) -> Patch:
+def whole_scan(case: StoredCase, device: torch.device) -> Patch:
+    """A case's first channel, its tissues and its brain as one patch, without positions."""
     mask = torch.from_numpy(case.mask).to(device)[None, None]
     tissue = torch.from_numpy(case.tissue).to(device)[None].float() / 255
     image = torch.from_numpy(case.image[0]).to(device)[None, None].float()
@@ -61,7 +63,7 @@ def _lesions_per_case(cases: int) -> int:
 def healthy_trials(plan: Plan, cases: Sequence[StoredCase], device: torch.device) -> Iterator[Trial]:
     """Every channel of every case as it is, and every case once in a contrast of its own."""
     for number, case in enumerate(cases):
-        patch = _whole(case, device)
+        patch = whole_scan(case, device)
         mask, none = patch.mask[0, 0], torch.zeros_like(patch.mask[0, 0])
         for channel in case.image:
             image = torch.from_numpy(channel).to(device).float()
@@ -81,18 +83,27 @@ def lesion_trials(plan: Plan, cases: Sequence[StoredCase], device: torch.device)
     """
     kinds = cycle(product((False, True), DISEASES))
     for number, case in enumerate(cases):
-        patch = _whole(case, device)
+        patch = whole_scan(case, device)
         for turn, (foreign, disease) in enumerate(islice(kinds, _lesions_per_case(len(cases)))):
-            yield _diseased(patch, disease, foreign, (number, turn), plan)
+            contrast = in_another_order if foreign else in_its_own
+            yield diseased_trial(patch, disease, contrast, ("diseased", number, turn), plan)
 
 
-def _diseased(patch: Patch, disease: Disease, foreign: bool, key: tuple[int, int], plan: Plan) -> Trial:
-    """A trial whose lesions can be seen; of several that cannot, the last."""
+def diseased_trial(patch: Patch, disease: Disease, contrast: Contrast, key: tuple[int | str, ...], plan: Plan) -> Trial:
+    """A trial whose lesions can be seen; of several that cannot, the last.
+
+    Args:
+        patch: A healthy scan (:func:`whole_scan`).
+        disease: What is painted.
+        contrast: The scan's image before anything is painted.
+        key: Of the draws.
+        plan: Spacing, sizes of lesions, and what a scanner adds.
+    """
     for attempt in range(_ATTEMPTS):
-        draws = Draws(plan.seed, "diseased", *key, attempt, device=patch.mask.device)
+        draws = Draws(plan.seed, *key, attempt, device=patch.mask.device)
         diseased = disease(patch, draws, plan)
         brain = diseased.patch
-        healthy = _otherwise(brain, draws) if foreign else brain.image
+        healthy = contrast(brain, draws)
         image = painted(healthy, diseased, draws)
         lesion = ((image - healthy).abs() > _VISIBLE) & brain.mask
         if int(lesion.sum()) * math.prod(plan.spacing_mm) > _LEAST_MM3:
@@ -100,11 +111,21 @@ def _diseased(patch: Patch, disease: Disease, foreign: bool, key: tuple[int, int
     return Trial("lesions", scanned(image, brain.mask, draws, plan)[0, 0], brain.mask[0, 0], lesion[0, 0])
 
 
-def _otherwise(brain: Patch, draws: Draws) -> Tensor:
-    """The scan in another contrast: a map of its intensities under which its tissues have another order."""
+def in_its_own(brain: Patch, draws: Draws) -> Tensor:
+    """The scan's own contrast."""
+    return brain.image
+
+
+def in_another_order(brain: Patch, draws: Draws) -> Tensor:
+    """A map of the scan's intensities under which its tissues have another order."""
     image = brain.image
     for _ in range(_MAPS):  # four in ten pass; an even scan has no other contrast, whatever is drawn
         image = remapped(brain, draws)
-        if float(torch.corrcoef(torch.stack([image[brain.mask], brain.image[brain.mask]]))[0, 1]) < _ALIKE:
+        if likeness(image, brain) < _ALIKE:
             break
     return image
+
+
+def likeness(image: Tensor, brain: Patch) -> float:
+    """Correlation of an image with that of a brain, within the brain."""
+    return float(torch.corrcoef(torch.stack([image[brain.mask], brain.image[brain.mask]]))[0, 1])
