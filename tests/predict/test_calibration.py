@@ -140,7 +140,7 @@ def test_what_a_calibration_takes_grows_with_its_trials(tmp_path: Path, monkeypa
     plan = small_plan()
     write_case(tmp_path, "a", plan)
     model = DisentangledAnatomy(plan).eval().requires_grad_(False)
-    clock = SimpleNamespace(monotonic=iter([0.0, 2.0] * 3).__next__)
+    clock = SimpleNamespace(monotonic=iter([0.0, 9.0, 10.0, 12.0] * 3).__next__)  # the first is cold
     monkeypatch.setattr("anatomad.predict.calibration.time", clock)
     stored, cpu = load_case(tmp_path, "a"), torch.device("cpu")
     assert calibration_seconds(model, plan, [stored], cpu) == 2 * (1 + 1 + 12 + 1 + 1)
