@@ -96,7 +96,7 @@ _ANSWERS: dict[Any, Callable[..., Any]] = {
 
 def _as_on_a_gpu(x: Tensor, *others: Any) -> Tensor:
     """Framework code, which autocast takes to float32."""
-    return functional.silu(functional.group_norm(x.float(), *others))
+    return functional.silu(functional.group_norm(x.float(), *others), inplace=not torch.is_grad_enabled())
 
 
 @contextmanager

@@ -45,7 +45,8 @@ def group_norm_silu(x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: f
     if x.numel() and _served(x.device.type, x.dtype):
         result: Tensor = _ops.group_norm_silu(x, weight.float(), bias.float(), groups, eps)[0]
         return result
-    return F.silu(F.group_norm(x, groups, weight, bias, eps))
+    # Where nothing is learnt, in place: a third tensor of that size would be the fullest moment of a prediction.
+    return F.silu(F.group_norm(x, groups, weight, bias, eps), inplace=not torch.is_grad_enabled())
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
