@@ -33,6 +33,7 @@ from torch.profiler import ProfilerActivity, profile
 from anatomad.cli.common import make_parser
 from anatomad.io.atomic import write_json
 from anatomad.kernels._select import VARIABLE
+from anatomad.kernels.group_norm import NAME
 from anatomad.models.dal import DisentangledAnatomy
 from anatomad.models.device import precision_of
 from anatomad.planner.machine import Machine
@@ -127,7 +128,7 @@ def _group(event: Any) -> str:
     parent = event
     while parent is not None:
         if parent.name.startswith("anatomad::"):
-            return "operators"
+            return "normalisation" if NAME in parent.name else "operators"
         parent = parent.cpu_parent
     name = event.name.lower()
     return next((group for group, words in GROUPS.items() if any(word in name for word in words)), "rest")

@@ -67,7 +67,7 @@ def _forward(x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float) -
 
 
 def _backward(
-    gradient: Tensor, x: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor, bias: Tensor
+    gradient: Tensor, x: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor, bias: Tensor, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     tables = (table.contiguous() for table in (mean, rstd, weight, bias))
     result: tuple[Tensor, Tensor, Tensor] = backend("cpp").group_norm_silu_backward(
@@ -81,26 +81,44 @@ def _shapes(x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float) ->
     return torch.empty_like(channels_last(x)), mean, rstd
 
 
-def _shapes_backward(gradient: Tensor, x: Tensor, mean: Tensor, *others: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    _, weight, bias = others
+def _shapes_backward(
+    gradient: Tensor, x: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor, bias: Tensor, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
     return torch.empty_like(channels_last(x)), torch.empty_like(weight), torch.empty_like(bias)
 
 
 def _context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
-    x, weight, bias, _, _ = inputs
+    x, weight, bias, _, ctx.eps = inputs
     _, mean, rstd = output
     ctx.mark_non_differentiable(mean, rstd)
     ctx.save_for_backward(x, mean, rstd, weight, bias)
 
 
 def _gradients(ctx: Any, gradient: Tensor, *_: Tensor | None) -> Gradients:
-    return *_ops.group_norm_silu_backward(gradient, *ctx.saved_tensors), None, None
+    return *_ops.group_norm_silu_backward(gradient, *ctx.saved_tensors, ctx.eps), None, None
+
+
+def _context_of_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
+    gradient, x, mean, _, weight, bias, ctx.eps = inputs
+    ctx.groups = mean.shape[1]
+    ctx.save_for_backward(gradient, x, weight, bias)
+
+
+def _second_gradients(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
+    """Of the gradients (a critic's gradient penalty asks for them): framework code, which knows how."""
+    with torch.enable_grad():
+        gradient, x, weight, bias = (t.detach().requires_grad_() for t in ctx.saved_tensors)
+        y = F.silu(F.group_norm(x, ctx.groups, weight, bias, ctx.eps))
+        first = torch.autograd.grad(y, (x, weight, bias), gradient, create_graph=True)
+        given = [u.to(f.dtype) for u, f in zip(upstream, first, strict=True)]
+        of_gradient, of_x, *others = torch.autograd.grad(first, (gradient, x, weight, bias), given, allow_unused=True)
+    return of_gradient, of_x, None, None, *others, None
 
 
 _SCHEMAS = {
     NAME: "(Tensor x, Tensor weight, Tensor bias, int groups, float eps) -> (Tensor, Tensor, Tensor)",
-    f"{NAME}_backward": "(Tensor gradient, Tensor x, Tensor mean, Tensor rstd, Tensor weight, Tensor bias)"
-    " -> (Tensor, Tensor, Tensor)",
+    f"{NAME}_backward": "(Tensor gradient, Tensor x, Tensor mean, Tensor rstd, Tensor weight, Tensor bias,"
+    " float eps) -> (Tensor, Tensor, Tensor)",
 }
 _library = torch.library.Library("anatomad", "FRAGMENT")
 for _operator, _run, _fake in ((NAME, _forward, _shapes), (f"{NAME}_backward", _backward, _shapes_backward)):
@@ -108,5 +126,8 @@ for _operator, _run, _fake in ((NAME, _forward, _shapes), (f"{NAME}_backward", _
     _library.impl(_operator, _run, "CPU")
     torch.library.register_fake(f"anatomad::{_operator}", _fake, lib=_library)
 torch.library.register_autograd(f"anatomad::{NAME}", _gradients, setup_context=_context, lib=_library)
+torch.library.register_autograd(
+    f"anatomad::{NAME}_backward", _second_gradients, setup_context=_context_of_backward, lib=_library
+)
 
 _ops = torch.ops.anatomad

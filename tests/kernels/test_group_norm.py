@@ -99,7 +99,22 @@ def test_opcheck(layout: torch.memory_format) -> None:
     torch.library.opcheck(ops.group_norm_silu.default, (*leaves, 4, 1e-5))
     given = [t.detach() for t in leaves]
     _, mean, rstd = ops.group_norm_silu(*given, 4, 1e-5)
-    torch.library.opcheck(ops.group_norm_silu_backward.default, (x.detach(), given[0], mean, rstd, *given[1:]))
+    torch.library.opcheck(ops.group_norm_silu_backward.default, (x.detach(), given[0], mean, rstd, *given[1:], 1e-5))
+
+
+@pytest.mark.parametrize("shape", [(2, 8, 7, 13), (1, 8, 3, 4, 5)], ids=str)
+def test_second_gradients_are_those_of_framework_code(shape: tuple[int, ...], backend: str) -> None:
+    """As the gradient penalty of a critic takes them."""
+    found = []
+    for function in (ours, framework):
+        leaves = [t.clone().requires_grad_() for t in arguments(shape, torch.float32)]
+        x, weight, bias = leaves
+        result = function(x, 4, weight, bias)
+        upstream = normal(*shape, seed=9).requires_grad_()
+        (gradient,) = torch.autograd.grad(result, x, upstream, create_graph=True)
+        found.append(torch.autograd.grad((gradient.norm() - 1) ** 2, (*leaves[:2], upstream)))
+    for pair in zip(*found, strict=True):
+        torch.testing.assert_close(*pair, atol=1e-4, rtol=1e-3)
 
 
 def test_compiled_in_one_graph(backend: str) -> None:
