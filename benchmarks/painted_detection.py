@@ -12,7 +12,6 @@ in ``--work``: a run that was stopped goes on. Results go to ``benchmarks/result
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -38,7 +37,7 @@ from anatomad.synth.contrast import remapped
 from anatomad.synth.deform import Patch
 from anatomad.synth.disease import DISEASES, Disease
 from anatomad.synth.draws import Draws
-from benchmarks.phantom_detection import WHOLE, gain, mean, scores_of
+from benchmarks.phantom_detection import WHOLE, gain, kept, mean, results_of, scores_of
 
 RESULTS = Path(__file__).parent / "results" / "painted_detection.json"
 FALLING = -0.7  # correlation with the scan
@@ -56,16 +55,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _benchmark(args: argparse.Namespace) -> int:
     model = load_model(args.model)
-    key = f"{model.digest}{model.calibration.model_dump_json()}".encode()
-    done = args.work / hashlib.sha256(key).hexdigest()[:12]
-    done.mkdir(parents=True, exist_ok=True)
+    done = results_of(model, args.work)
     cases = list(_validation(find_dataset(model.plan.dataset, args.data), model, args.work / "store"))[: args.people]
     rows = []
     for case, disease in track([(case, disease) for case in cases for disease in DISEASES], "painted scans"):
         target = done / f"{case.id}_{disease.__name__}.json"
-        if not target.exists():
-            write_json(target, _judged(model, case, disease))
-        rows.append(json.loads(target.read_bytes()))
+        rows.append(kept(target, lambda c=case, d=disease: _judged(model, c, d)))
     result = {"model": model.digest, "people": len(cases), **summary(rows)}
     write_json(RESULTS, result)
     say(json.dumps(result, indent=1))

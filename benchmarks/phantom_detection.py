@@ -15,7 +15,7 @@ import argparse
 import hashlib
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,21 +57,33 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _benchmark(args: argparse.Namespace) -> int:
     model = load_model(args.model)
-    key = f"{model.digest}{model.calibration.model_dump_json()}".encode()
-    done = args.work / hashlib.sha256(key).hexdigest()[:12]
-    done.mkdir(parents=True, exist_ok=True)
+    done = results_of(model, args.work)
     people = sorted((args.data / "anatomies").glob("*.nii.gz"))[: args.people]
     kinds = {"healthy": healthy, **diseases(args.data / "lesion_masks")}
     rows = []
     for person, kind in track([(p, k) for p in people for k in kinds], "phantoms"):
         target = done / f"{person.name.removesuffix('.nii.gz')}_{kind}.json"
-        if not target.exists():
-            write_json(target, _judged(model, person, kind, kinds[kind]))
-        rows.append(json.loads(target.read_bytes()))
+        rows.append(kept(target, lambda p=person, k=kind: _judged(model, p, k, kinds[k])))
     result = {"model": model.digest, "people": len(people), **_summary(rows)}
     write_json(RESULTS, result)
     say(json.dumps(result, indent=1))
     return 0
+
+
+def results_of(model: Model, work: Path) -> Path:
+    """Folder of what is done with a model and its calibration, made when missing."""
+    key = f"{model.digest}{model.calibration.model_dump_json()}".encode()
+    done = work / hashlib.sha256(key).hexdigest()[:12]
+    done.mkdir(parents=True, exist_ok=True)
+    return done
+
+
+def kept(target: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What an earlier run left in a file, else what is made now and left there."""
+    if not target.exists():
+        write_json(target, make())
+    found: dict[str, Any] = json.loads(target.read_bytes())
+    return found
 
 
 def _judged(model: Model, path: Path, kind: str, disease: Disease) -> dict[str, Any]:
