@@ -37,10 +37,16 @@ def gradients_of(rank: int, folder: Path) -> None:
     torch.set_num_threads(1)
     store = f"file://{folder / 'store'}"
     distributed.init_process_group("gloo", init_method=store, rank=rank, world_size=PROCESSES)
-    model = DistributedDataParallel(Edges())
-    model(images().chunk(PROCESSES)[rank]).backward()
-    torch.save([p.grad for p in model.module.parameters()], folder / f"{rank}.pt")
+    torch.save(shared_gradients(images().chunk(PROCESSES)[rank]), folder / f"{rank}.pt")
+    # Not while a model lives: the last to hold the group would then end it with Python's lock held, which the
+    # group's own thread may be waiting for.
     distributed.destroy_process_group()
+
+
+def shared_gradients(share: Tensor) -> list[Tensor | None]:
+    model = DistributedDataParallel(Edges())
+    model(share).backward()
+    return [p.grad for p in model.module.parameters()]
 
 
 def images() -> Tensor:
