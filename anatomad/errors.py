@@ -79,3 +79,9 @@ class InterruptedRunError(AnatomadError):
     """A run stopped by a signal; the same command goes on."""
 
     exit_code = 5
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether it says that memory ran out: Python's own, or torch's on a CPU or a GPU."""
+    words = ("CUDA out of memory", "can't allocate memory")
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(w in str(error) for w in words))

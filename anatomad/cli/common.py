@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 
 import anatomad
-from anatomad.errors import AnatomadError, InterruptedRunError, ResourceError, UsageError
+from anatomad.errors import AnatomadError, InterruptedRunError, ResourceError, UsageError, out_of_memory
 
 Action = Callable[[argparse.Namespace], int]
 
@@ -90,18 +90,22 @@ def run_command(action: Action, args: argparse.Namespace) -> int:
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the last place where an error can get words
         if args.debug:
             _log.error("trace:", exc_info=error)
-        known = _as_known(error)
+        known = as_known(error)
         _log.error("error: %s", known)
         return known.exit_code
 
 
-def _as_known(error: BaseException) -> AnatomadError:
+def as_known(error: BaseException) -> AnatomadError:
+    """The error itself where it has words of ours, else the one that it amounts to."""
     if isinstance(error, AnatomadError):
         return error
     if isinstance(error, KeyboardInterrupt):
         return InterruptedRunError("interrupted; run the same command again: what it has written is not made twice")
-    if isinstance(error, MemoryError):
-        return ResourceError("not enough memory; close other programs or use fewer workers (-j 1)")
+    if out_of_memory(error):
+        return ResourceError(
+            "not enough memory; close other programs, or use fewer workers (-j 1) or the CPU (--device cpu) where the "
+            "command has that option"
+        )
     if isinstance(error, OSError):
         return _as_known_os_error(error)
     return AnatomadError(f"{type(error).__name__}: {error}; this is a defect of anatomad, --debug shows where")

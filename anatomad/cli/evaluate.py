@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run ``anatomad_evaluate``; returns the exit code."""
+    """Run ``anatomad_evaluate``; returns the exit code (3 when a prediction could not be measured: the others are)."""
     return run_command(_evaluate, _parser().parse_args(argv))
 
 
@@ -80,13 +80,19 @@ def _evaluate(args: argparse.Namespace) -> int:
     for key, text in (
         ("predictions_without_label", "predictions without a label, not measured; name healthy ones with --healthy"),
         ("labels_without_prediction", "labels without a prediction, not measured"),
+        (
+            "predictions_without_sidecar",
+            "predictions without ID.json, which anatomad_predict writes last: not finished?",
+        ),
     ):
         if metrics[key]:
             _log.warning("%d %s: %s", len(metrics[key]), text, ", ".join(metrics[key]))
+    for id_, error in metrics["failed"].items():
+        _log.error("%s could not be measured: %s", id_, error)
     output = args.output or args.predictions / "metrics.json"
     write_json(output, metrics)
     say(f"metrics, intervals, single cases and the protocol of each number: {output}")
-    return 0
+    return 3 if metrics["failed"] else 0
 
 
 def _show(metrics: dict[str, Any]) -> None:

@@ -6,8 +6,12 @@ import argparse
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from anatomad.cli.common import add_configuration, add_folders, add_method, make_parser, run_command, say
+from anatomad.cli.common import add_configuration, add_folders, add_method, as_known, make_parser, run_command, say
+
+if TYPE_CHECKING:
+    from anatomad.planner.dataset import Case
 
 BUNDLED = Path(__file__).parents[1] / "predict" / "bundled"
 
@@ -45,6 +49,7 @@ def _predict(args: argparse.Namespace) -> int:
 
     folder = _model_folder(args)
     cases = discover_cases(args.input, args.each)
+    _keep_apart(cases, args.output)
 
     from anatomad.baselines.registry import METHODS
     from anatomad.models.device import choose_device
@@ -53,11 +58,26 @@ def _predict(args: argparse.Namespace) -> int:
 
     model = load_model(folder, choose_device(args.device), METHODS.values())
     say(f"model: {folder} ({model.plan.dataset}, weights {model.digest[:12]}); cases: {len(cases)}")
-    failures = predict_cases(cases, model, args.output)
+    judged = predict_cases(cases, model, args.output)
+    for name, warnings in judged.warnings.items():
+        for warning in warnings:
+            _log.warning("case %s: %s", name, warning)
+    failures = {name: as_known(error) for name, error in judged.failures.items()}
     for name, error in failures.items():
-        _log.error("case %s could not be judged: %s", name, error, exc_info=error if args.debug else None)
+        _log.error(
+            "case %s could not be judged: %s", name, error, exc_info=judged.failures[name] if args.debug else None
+        )
     say(f"results: {args.output}")
-    return 3 if failures else 0
+    return max((error.exit_code for error in failures.values()), default=0)
+
+
+def _keep_apart(cases: Sequence[Case], output: Path) -> None:
+    """Results of scans must not replace what lies beside them, nor be taken for scans the next time."""
+    from anatomad.errors import UsageError
+
+    place = output.resolve()
+    if any(path.parent.resolve() == place for case in cases for path in case.channels.values()):
+        raise UsageError(f"-o {output}: the scans lie in this folder; name another one for the results")
 
 
 def _model_folder(args: argparse.Namespace) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -42,6 +43,11 @@ class Prediction:
         return self.path.with_name(self.path.name.replace(f"{self.id}_anomaly", f"{self.id}_{name}", 1))
 
     @property
+    def sidecar(self) -> Path:
+        """``ID.json``, which `anatomad_predict` writes last."""
+        return self.path.with_name(f"{self.id}.json")
+
+    @property
     def brain(self) -> Path | None:
         """The output that says where the brain is: tissues, or the brain alone from methods that know none."""
         return next((path for name in ("anatomy", "brain") if (path := self.sibling(name)).exists()), None)
@@ -76,19 +82,22 @@ def find(predictions: Path, references: Path, healthy: Path | None = None) -> Fo
         DataError: a listed scan has no prediction, or ``dataset.json`` is damaged.
     """
     maps, labels = _maps(predictions), _files(references, "")
-    name = _namer(references.parent / "dataset.json")
+    data_set = Path(os.path.abspath(references)).parent  # of '.' and '..' too
+    name = _namer(data_set / "dataset.json")
     matched = [match for id_, path in maps.items() if (match := _match(id_, path, labels, name))]
     cases = {match.case_id for match in matched}
     rest = {id_: maps[id_] for id_ in sorted(maps.keys() - {match.id for match in matched})}
-    controls = _controls(_healthy(healthy, rest, cases), matched, name)
-    named = _with_subjects([*matched, *controls], references.parent)
+    labelled = {match.path.resolve() for match in matched}  # whether those are healthy their labels say
+    unlabelled = {i: path for i, path in _healthy(healthy, rest, cases).items() if path.resolve() not in labelled}
+    controls = _controls(unlabelled, matched, name)
+    named = _with_subjects([*matched, *controls], data_set)
     measured = sorted(named, key=lambda prediction: (prediction.sequence, prediction.id))
     if not measured:
         raise UsageError(f"{predictions}: no prediction has a label in {references}; labels are named CASE.nii.gz")
-    used = {prediction.path for prediction in controls}
+    used = {prediction.path.resolve() for prediction in controls}
     return Found(
         tuple(measured),
-        without_label=tuple(id_ for id_, path in rest.items() if path not in used),
+        without_label=tuple(id_ for id_, path in rest.items() if path.resolve() not in used),
         without_prediction=tuple(sorted(labels.keys() - cases)),
     )
 
@@ -126,7 +135,7 @@ def read_maps(prediction: Prediction) -> Maps:
         (_labels_on(anomaly, mask) > 0) & measured if mask.exists() else None,
         spacing=anomaly.spacing,
         voxel_ml=float(abs(np.linalg.det(anomaly.affine[:3, :3]))) / 1000,
-        score=_score(prediction.path.with_name(f"{prediction.id}.json")),
+        score=_score(prediction.sidecar),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 import anatomad
+from anatomad.errors import DataError
 from anatomad.evaluate import bootstrap
 from anatomad.evaluate.cases import Prediction, find, load
 from anatomad.evaluate.summary import Metric, scan_metrics, voxel_metrics
@@ -61,16 +62,22 @@ def evaluate(
         track: wraps the predictions as they are read, to show progress.
 
     Raises:
-        UsageError, DataError: see `cases.find` and `cases.load`.
+        UsageError, DataError: see `cases.find`; what `cases.load` raises where no prediction can be used. One that
+            cannot be used beside others is named under ``failed`` and left out.
     """
     found = find(predictions, references, healthy)
     groups: dict[str, list[Volume]] = {}
     labelled: dict[str, Metric] = {}
+    failures: dict[str, DataError] = {}
     for sequence, members in groupby(track(found.predictions), key=lambda prediction: prediction.sequence):
-        volumes = [(prediction, load(prediction)) for prediction in members]
+        volumes = list(_loaded(members, failures))
+        if not volumes:
+            continue
         rng = _rng(seed, sequence)
         labelled[sequence] = voxel_metrics([v for p, v in volumes if p.label is not None], replicates, rng)
         groups[sequence] = [volume.without_scores() for _, volume in volumes]
+    if not groups:
+        raise next(iter(failures.values()))
     controls = [volume for volumes in groups.values() for volume in volumes if volume.healthy]
     return {
         "anatomad": anatomad.__version__,
@@ -82,7 +89,17 @@ def evaluate(
         },
         "predictions_without_label": list(found.without_label),
         "labels_without_prediction": list(found.without_prediction),
+        "predictions_without_sidecar": [p.id for p in found.predictions if not p.sidecar.exists()],
+        "failed": {id_: str(error) for id_, error in failures.items()},
     }
+
+
+def _loaded(predictions: Iterable[Prediction], failures: dict[str, DataError]) -> Iterator[tuple[Prediction, Volume]]:
+    for prediction in predictions:
+        try:
+            yield prediction, load(prediction)
+        except DataError as error:
+            failures[prediction.id] = error
 
 
 def _rng(seed: int, name: str) -> np.random.Generator:

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 import anatomad
+from anatomad.errors import DataError
 from anatomad.io.atomic import write_image, write_json
 from anatomad.io.nifti import Image, read_image
 from anatomad.kernels import resample_argmax
@@ -27,7 +28,7 @@ from anatomad.preprocess.brain_mask import BrainMask
 from anatomad.preprocess.scan import Scan
 from anatomad.preprocess.store import case_brain, check_one_grid, scan_of
 
-FORMAT_VERSION = 2  # 2: channels are fused by their quadratic mean
+FORMAT_VERSION = 3  # 2: channels are fused by their quadratic mean; 3: their score has no p, lesions are counted
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,16 @@ def is_finished(case: Case, model: Model, out: Path) -> bool:
         return False
 
 
+def _refuse_other_sidecar(path: Path) -> None:
+    """Scanner sidecars are called ``CASE.json`` too, and a mask that lies beside one is somebody's work."""
+    try:
+        stored = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return
+    if not isinstance(stored, dict) or "made_from" not in stored:
+        raise DataError(f"{path}: is there and was not written by anatomad_predict; name another folder for results")
+
+
 def _image_names(case: Case, model: Model) -> list[str]:
     phi = [_phi_name(case, number) for number in case.channels] if model.method.writes_phi else []
     return [*(f"{case.id}_{kind}.nii.gz" for kind in ("anomaly", "mask", _place(model))), *phi]
@@ -86,9 +97,10 @@ def predict_case(case: Case, model: Model, out: Path) -> dict[str, Any]:
         The content of ``CASE.json``.
 
     Raises:
-        DataError: the reader, the brain mask or the geometry refuse the case.
+        DataError: the reader, the brain mask or the geometry refuse the case, or ``CASE.json`` is there and not ours.
         ResourceError: no space left.
     """
+    _refuse_other_sidecar(out / f"{case.id}.json")
     images = {number: read_image(path) for number, path in sorted(case.channels.items())}
     check_one_grid(case.id, images.values())
     brain = case_brain(images.values(), model.plan.brain_mask)
@@ -159,12 +171,13 @@ def _report(
     return {
         "case": case.id,
         "score": round(score, 5),
-        "score_p": round(model.calibration.subject_p(score), 5),
+        # Healthy subjects were judged by one channel: a fused score has nothing to be compared with.
+        "score_p": round(model.calibration.subject_p(score), 5) if len(views) == 1 else None,
         "anomalous_ml": round(float(mask.sum()) * voxel_ml, 3),
         "brain_ml": round(float(brain.mask.sum()) * voxel_ml, 1),
         "brain_mask": brain.source,
         "channels": {str(k): _channel(case, k, view) for k, view in views.items()},
-        "lesions": lesion_table(mask, anomaly, image.affine),
+        **lesion_table(mask, anomaly, image.affine),
         "warnings": list(dict.fromkeys(warnings)),
         "anatomad": anatomad.__version__,
         "made_from": case_key(case, model),

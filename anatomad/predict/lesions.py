@@ -31,10 +31,8 @@ def anomalous(anomaly: NDArray[np.float32], affine: NDArray[np.float64], setting
     return kept
 
 
-def lesion_table(
-    mask: NDArray[np.bool_], anomaly: NDArray[np.float32], affine: NDArray[np.float64]
-) -> list[dict[str, Any]]:
-    """The 50 largest 26-connected regions of a mask, largest first.
+def lesion_table(mask: NDArray[np.bool_], anomaly: NDArray[np.float32], affine: NDArray[np.float64]) -> dict[str, Any]:
+    """The 26-connected regions of a mask: their number, and the 50 largest, largest first.
 
     Args:
         mask: Anomalous voxels (x, y, z), native grid.
@@ -42,17 +40,16 @@ def lesion_table(
         affine: Voxel to mm.
 
     Returns:
-        Per region: centre of gravity and peak position in mm (RAS), volume in ml and peak -log10 p.
+        ``lesion_count``, and ``lesions``, per region: centre of gravity and peak position in mm (RAS), volume in ml
+        and peak -log10 p.
     """
     labels, count = ndimage.label(mask, _TOUCHING)
-    if count == 0:
-        return []
     voxel_ml = _voxel_mm3(affine) / 1000
     sizes = np.bincount(labels.ravel())[1:]
     largest = (np.argsort(-sizes, kind="stable")[:_LARGEST] + 1).tolist()
     centres = ndimage.center_of_mass(mask, labels, largest)
     peaks = ndimage.maximum_position(anomaly, labels, largest)
-    return [
+    rows = [
         {
             "centre_mm": _to_mm(affine, centre),
             "peak_mm": _to_mm(affine, peak),
@@ -61,6 +58,7 @@ def lesion_table(
         }
         for k, centre, peak in zip(largest, centres, peaks, strict=True)
     ]
+    return {"lesion_count": count, "lesions": rows}
 
 
 def _voxel_mm3(affine: NDArray[np.float64]) -> float:

@@ -90,7 +90,7 @@ def _judged(image: Image, mask: NDArray[np.bool_], source: Source, agreement: fl
     if not POSSIBLE_ML[0] <= volume <= POSSIBLE_ML[1]:
         raise BrainMaskError(
             f"{image.path}: the {source} brain mask holds {volume:.0f} ml, a brain has {POSSIBLE_ML[0]:.0f} to "
-            f"{POSSIBLE_ML[1]:.0f} ml; give a mask of the brain (--mask), or check the voxel size in the header"
+            f"{POSSIBLE_ML[1]:.0f} ml; skull-strip it first, or check the voxel size in the header"
         )
     doubts = []
     if not USUAL_ML[0] <= volume <= USUAL_ML[1]:

@@ -77,7 +77,7 @@ def dice(first: Mask, second: Mask) -> float:
 
 
 def _no_brain(name: str, reason: str) -> BrainMaskError:
-    return BrainMaskError(f"{name}: no brain found, {reason}; give a mask of the brain (--mask)")
+    return BrainMaskError(f"{name}: no brain found, {reason}; skull-strip it first")
 
 
 def _clipped(working: Volume) -> Volume:

@@ -52,13 +52,13 @@ def intensity_window(
     if finite.size < (1 - MAX_NONFINITE_SHARE) * brain.size or finite.size == 0:
         raise IntensityError(
             f"{name}: only {finite.size} of {brain.size} brain voxels hold finite values, at least "
-            f"{1 - MAX_NONFINITE_SHARE:.0%} were expected; export the scan again or give a brain mask (--mask)"
+            f"{1 - MAX_NONFINITE_SHARE:.0%} were expected; export the scan again, or skull-strip it first"
         )
     low, high = (float(v) for v in np.percentile(finite, percentiles))
     if not high > low:
         raise IntensityError(
             f"{name}: the brain has one intensity, {low:g}, in nearly all its voxels, contrast was expected; "
-            "export the scan again or give a brain mask (--mask)"
+            "export the scan again, or skull-strip it first"
         )
     return low, high
 

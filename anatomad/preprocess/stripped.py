@@ -164,6 +164,8 @@ def valley(data: NDArray[np.float32], brain: Mask, spacing: Spacing) -> float:
     shell = np.ceil(depth / SHELL_MM).astype(int)
     medians = [float(np.median(v - ground)) for k in range(1, SHELLS + 1) if (v := values[shell == k]).size]
     floor = 1e-3 * max(medians, default=0.0)
+    if floor <= 0:
+        return 1.0  # one intensity throughout: normalising refuses it
     valleys = [
         min(max(medians[:k]), max(medians[k + 1 :])) / max(medians[k], floor) for k in range(1, len(medians) - 1)
     ]

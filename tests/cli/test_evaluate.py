@@ -38,10 +38,12 @@ def test_default_output_lies_with_the_predictions(world: World) -> None:
 def test_what_is_not_measured_is_said(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     world.label("D", 1)
     world.predict("E_0000", np.zeros(SHAPE, np.int16))
+    (world.predictions / "B_0000.json").unlink()
     assert main(arguments(world)) == 0
     told = capsys.readouterr().err
     assert "1 predictions without a label, not measured" in told
     assert "labels without a prediction, not measured: D" in told
+    assert "1 predictions without ID.json, which anatomad_predict writes last: not finished?: B_0000" in told
 
 
 def test_healthy_option(world: World) -> None:
@@ -53,11 +55,22 @@ def test_healthy_option(world: World) -> None:
 
 
 def test_bad_input_is_one_line_and_a_code(world: World, capsys: pytest.CaptureFixture[str]) -> None:
-    path = world.predictions / "A_0000_anomaly.nii.gz"
-    path.write_bytes(path.read_bytes()[:50])
+    for path in world.predictions.glob("*_anomaly.nii.gz"):
+        path.write_bytes(path.read_bytes()[:50])
     assert main(arguments(world)) == 3
     assert "error: " in capsys.readouterr().err
     assert not (world.predictions / "metrics.json").exists()
+
+
+def test_what_cannot_be_measured_is_named_and_the_others_are(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    damaged = world.predictions / "A_0000_anomaly.nii.gz"
+    damaged.write_bytes(damaged.read_bytes()[:50])
+    assert main(arguments(world)) == 3
+    told = capsys.readouterr().err
+    assert f"A_0000 could not be measured: {damaged}" in told
+    metrics = json.loads((world.predictions / "metrics.json").read_text())
+    assert metrics["failed"].keys() == {"A_0000"}
+    assert (metrics["sequences"]["T1w"]["volumes"], metrics["sequences"]["FLAIR"]["volumes"]) == (2, 3)
     assert main(["-p", "nowhere", "-r", str(world.references)]) == 2
 
 

@@ -1,12 +1,14 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from anatomad.cli.predict import main
 from anatomad.predict import run
 from anatomad.predict.case import predict_case
-from tests.predict.world import make_model_folder, write_scan
+from tests.factories import write_nifti
+from tests.predict.world import AFFINE, brain, make_model_folder, write_scan
 from tests.train.fold import write_dataset
 
 RESULTS = ("anomaly.nii.gz", "mask.nii.gz", "anatomy.nii.gz")
@@ -114,3 +116,47 @@ def test_errors_name_the_way_out(
 def test_no_scan(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["-i", str(tmp_path), "-o", str(tmp_path / "out"), "-m", str(model)]) == 2
     assert "no scan here" in capsys.readouterr().err
+
+
+def test_results_do_not_go_where_the_scans_lie(
+    scans: Path, model: Path, capsys: pytest.CaptureFixture[str], judged: list[str]
+) -> None:
+    before = {path: path.read_bytes() for path in scans.iterdir()}
+    for given in (scans, scans / "c_0001.nii.gz"):
+        assert main(["-i", str(given), "-o", str(scans / ".." / scans.name), "-m", str(model)]) == 2
+        assert "the scans lie in this folder; name another one for the results" in capsys.readouterr().err
+    assert judged == []
+    assert {path: path.read_bytes() for path in scans.iterdir()} == before
+
+
+def test_a_mask_among_the_scans_is_named_and_the_others_are_done(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_nifti(tmp_path / "scans" / "a_brain_mask.nii.gz", (brain() > 0).astype(np.uint8), AFFINE)
+    write_scan(tmp_path / "scans" / "b.nii.gz")
+    command = ["-i", str(tmp_path / "scans"), "-o", str(tmp_path / "out"), "-m", str(model), "--device", "cpu"]
+    assert main(command) == 3
+    assert "case a_brain_mask could not be judged" in (told := capsys.readouterr().err)
+    assert "the brain has one intensity" in told
+    assert (tmp_path / "out" / "b.json").is_file()
+
+
+def test_a_defect_of_ours_costs_one_case_and_no_memory_ends_the_run(
+    scans: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["-i", str(scans), "-o", str(tmp_path / "out"), "-m", str(model), "--each", "--device", "cpu"]
+    raised: list[Exception] = [ZeroDivisionError("division by zero"), RuntimeError("can't allocate memory: 9 bytes")]
+
+    def failing(*_: object) -> dict[str, object]:
+        if raised:
+            raise raised.pop(0)
+        return {"warnings": ["the brain mask is doubtful"]}
+
+    monkeypatch.setattr(run, "predict_case", failing)
+    assert main(command) == 4
+    assert "error: not enough memory" in capsys.readouterr().err
+    raised.append(ZeroDivisionError("division by zero"))
+    assert main(command) == 70
+    told = capsys.readouterr().err
+    assert "case a_0000 could not be judged: ZeroDivisionError: division by zero; this is a defect of anatomad" in told
+    assert "case a_0001: the brain mask is doubtful" in told

@@ -69,6 +69,24 @@ def test_healthy_folder(world: World) -> None:
     ]
 
 
+def test_a_labelled_scan_is_no_healthy_one_because_it_lies_in_that_folder(world: World) -> None:
+    world.predict("H_0000", np.zeros(SHAPE, np.int16))
+    found = find(world.predictions, world.references, world.predictions / ".." / "out")
+    assert [p.id for p in found.predictions if p.label is None] == ["H_0000"]
+    assert found.without_label == ()
+
+
+@pytest.mark.parametrize(("place", "references"), [("labelsTs", "."), ("labelsTs/deeper", "..")])
+def test_a_relative_folder_of_labels_has_its_data_set_too(
+    world: World, monkeypatch: pytest.MonkeyPatch, place: str, references: str
+) -> None:
+    folder = world.root / "Data" / place
+    folder.mkdir(exist_ok=True)
+    monkeypatch.chdir(folder)
+    sequences = {prediction.sequence for prediction in find(world.predictions, Path(references)).predictions}
+    assert sequences == {"T1w", "FLAIR"}
+
+
 @pytest.mark.parametrize("line", ["H", "H_0000"])
 def test_healthy_list(world: World, line: str) -> None:
     world.predict("H_0000", np.zeros(SHAPE, np.int16))

@@ -108,6 +108,7 @@ def test_channels_are_fused_and_each_has_its_phi(model: Model, tmp_path: Path) -
         write_scan(path, levels=levels)
     report = predict_case(Case("s", paths), model, out)
     assert set(report["channels"]) == {"0", "2"}
+    assert report["score_p"] is None  # healthy scores are those of single channels
     assert {path.name for path in out.glob("*phi*")} == {"s_phi_0000.nii.gz", "s_phi_0002.nii.gz"}
     # the first channel finds the brain for both, as it does alone
     alone = []
@@ -115,6 +116,16 @@ def test_channels_are_fused_and_each_has_its_phi(model: Model, tmp_path: Path) -
         predict_case(Case(f"a{number}", {number: path}), model, out)
         alone.append(data(out / f"a{number}_anomaly.nii.gz"))
     np.testing.assert_allclose(data(out / "s_anomaly.nii.gz"), fuse(alone), atol=1e-4)
+
+
+def test_the_sidecar_of_a_scanner_is_not_replaced(model: Model, case: Case, tmp_path: Path) -> None:
+    sidecar, mask = tmp_path / "out" / "one.json", tmp_path / "out" / "one_mask.nii.gz"
+    write_nifti(mask, np.full((4, 4, 4), 7, np.uint8), np.eye(4))
+    sidecar.write_text('{"EchoTime": 0.03}')
+    with pytest.raises(DataError, match=r"one\.json: is there and was not written by anatomad_predict; name another"):
+        predict_case(case, model, tmp_path / "out")
+    assert json.loads(sidecar.read_text()) == {"EchoTime": 0.03}
+    assert (data(mask) == 7).all()
 
 
 def test_channels_on_two_grids_are_refused(model: Model, tmp_path: Path) -> None:

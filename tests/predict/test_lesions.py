@@ -19,7 +19,7 @@ def test_positions_volumes_and_peaks() -> None:
     anomaly[mask] = 2.5
     anomaly[3, 5, 7], anomaly[10, 11, 12] = 4.0, 3.25
     anomaly[0, 0, 0] = 9  # outside the mask
-    large, small = lesion_table(mask, anomaly, AFFINE)
+    large, small = lesion_table(mask, anomaly, AFFINE)["lesions"]
     assert large["centre_mm"] == pytest.approx(to_mm((2.5, 4.5, 6.0)), abs=0.051)
     assert large["peak_mm"] == pytest.approx(to_mm((3, 5, 7)), abs=0.051)
     assert large["volume_ml"] == pytest.approx(24 * 9 / 1000)
@@ -33,7 +33,9 @@ def test_the_largest_fifty_come_first() -> None:
     mask = np.zeros((30, 30, 4), bool)
     mask[::3, ::3, 0] = True
     mask[27, 27, :3] = True
-    table = lesion_table(mask, mask.astype(np.float32), np.eye(4))
+    found = lesion_table(mask, mask.astype(np.float32), np.eye(4))
+    table = found["lesions"]
+    assert found["lesion_count"] == 100
     assert len(table) == 50
     assert table[0]["volume_ml"] == pytest.approx(0.003)
     assert table[0]["centre_mm"] == [27, 27, 1]
@@ -41,7 +43,8 @@ def test_the_largest_fifty_come_first() -> None:
 
 
 def test_no_region_no_row() -> None:
-    assert lesion_table(np.zeros((3, 3, 3), bool), np.ones((3, 3, 3), np.float32), np.eye(4)) == []
+    found = lesion_table(np.zeros((3, 3, 3), bool), np.ones((3, 3, 3), np.float32), np.eye(4))
+    assert found == {"lesion_count": 0, "lesions": []}
 
 
 @pytest.mark.parametrize(("smallest_mm3", "kept"), [(0, 3), (9, 3), (17, 2), (18, 2), (18.1, 1), (500, 0)])
@@ -51,7 +54,7 @@ def test_regions_that_are_too_small_are_left_out(smallest_mm3: float, kept: int)
     anomaly[9, 10, 11] = anomaly[10, 11, 12] = 2  # touch at a corner: 18 mm³
     anomaly[0, 0, 0] = 2
     found = anomalous(anomaly, AFFINE, Postprocessing(rim_mm=2, mask_p=0.01, smallest_mm3=smallest_mm3))
-    assert len(lesion_table(found, anomaly, AFFINE)) == kept
+    assert lesion_table(found, anomaly, AFFINE)["lesion_count"] == kept
     assert not found[anomaly < 2].any()
 
 
