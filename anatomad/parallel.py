@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import connection
@@ -23,6 +23,8 @@ T = TypeVar("T")
 RETRIES = 2
 BYTES_PER_WORKER = 2 * 2**30
 _POLL_S = 1.0
+_CGROUPS, _OWN_CGROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+_RECLAIMABLE = ("inactive_file", "slab_reclaimable")
 _THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS")
 
 
@@ -195,25 +197,37 @@ def _die_with_parent() -> None:
 
 
 def _meminfo(what: str) -> int | None:
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return None
+    lines = _text(Path("/proc/meminfo")).splitlines()
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{what}:")), None)
 
 
 def _cgroup_limit() -> int | None:
-    limit = _cgroup("memory.max")
-    return None if limit in (None, "max") else int(limit)
+    return min((limit for _, limit in _limits()), default=None)
 
 
 def _cgroup_free() -> int | None:
-    limit, used = _cgroup_limit(), _cgroup("memory.current")
-    return None if limit is None or used is None else max(0, limit - int(used))
+    return min((max(0, limit - _used(group)) for group, limit in _limits()), default=None)
 
 
-def _cgroup(name: str) -> str | None:
+def _limits() -> Iterator[tuple[Path, int]]:
+    """The process's cgroup (version 2) and those above it, each with its limit in bytes where it has one."""
+    own = next((line[3:] for line in _text(_OWN_CGROUP).splitlines() if line.startswith("0::")), "")
+    path = _CGROUPS / own.strip("/")
+    for group in (path, *path.parents[: len(path.parts) - len(_CGROUPS.parts)]):
+        limit = _text(group / "memory.max").strip()
+        if limit.isdigit():
+            yield group, int(limit)
+
+
+def _used(group: Path) -> int:
+    """Bytes of a cgroup without what the kernel gives back before anything is killed, such as files read once."""
+    parts = dict(line.split() for line in _text(group / "memory.stat").splitlines())
+    current = int(_text(group / "memory.current") or 0)
+    return current - sum(int(parts.get(name, 0)) for name in _RECLAIMABLE)
+
+
+def _text(path: Path) -> str:
     try:
-        return (Path("/sys/fs/cgroup") / name).read_text(encoding="ascii").strip()
+        return path.read_text(encoding="ascii")
     except OSError:
-        return None
+        return ""

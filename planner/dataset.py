@@ -112,6 +112,13 @@ def find_dataset(spec: str, root: Path | None = None) -> RawDataset:
     raise UsageError(_unknown(spec, roots))
 
 
+def spelling(spec: str, dataset: RawDataset) -> str:
+    """What finds a data set again, wherever it is typed: its path, name or number, as ``spec`` was one of them."""
+    if _is_path(spec):
+        return str(dataset.path)
+    return spec if spec == dataset.name else f"{dataset.number:03d}"
+
+
 def read_dataset(path: Path) -> RawDataset:
     """Read the raw data set in folder ``path``.
 
@@ -248,7 +255,14 @@ def _dataset_folders(root: Path) -> list[Path]:
         entries = sorted(root.iterdir())
     except PermissionError:
         return []
-    return [path for path in entries if _FOLDER.fullmatch(path.name) and (path / "dataset.json").is_file()]
+    return [path for path in entries if _FOLDER.fullmatch(path.name) and _is_there(path / "dataset.json")]
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except PermissionError:  # the folder is somebody else's
+        return False
 
 
 def _fits(spec: str, name: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -18,6 +19,7 @@ _UNITS = {"g": GB, "gb": GB, "gib": 2**30}
 _NATIVE_BFLOAT16 = {"amx_bf16", "avx512_bf16"}
 _NVIDIA_SMI = ("nvidia-smi", "--query-gpu=memory.free", "--format=csv,noheader,nounits")
 _UNKNOWN_GB = 4.0
+_LEAST_GB = 0.1  # a plan keeps tenths
 _CPUINFO = Path("/proc/cpuinfo")
 
 
@@ -63,15 +65,22 @@ def find_machine(memory: str = "auto", time_s: float | None = None) -> Machine:
         card = free_gpu_memory() if memory == "auto" else None
         return _gpu(card / GB, time_s) if card else _cpu(time_s)
     size = _SIZE.fullmatch(memory)
-    if size is None or float(size[1]) <= 0:
-        raise UsageError(f"--memory {memory!r}: expected auto, cpu, or the memory of a GPU like 8GB")
-    return _gpu(float(size[1]) * _UNITS[size[2].lower()] / GB, time_s)
+    memory_gb = float(size[1]) * _UNITS[size[2].lower()] / GB if size else 0.0
+    if memory_gb < _LEAST_GB:
+        least = f"{_LEAST_GB:g}GB at least"
+        raise UsageError(f"--memory {memory!r}: expected auto, cpu, or the memory of a GPU like 8GB, {least}")
+    return _gpu(memory_gb, time_s)
 
 
 def free_gpu_memory() -> int | None:
-    """Free bytes of the first GPU that ``nvidia-smi`` lists; None without one."""
+    """Free bytes of the first GPU that ``nvidia-smi`` lists and ``CUDA_VISIBLE_DEVICES`` leaves; None without one."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    first = None if visible is None else visible.split(",")[0].strip()
+    if first in ("", "-1"):
+        return None
+    command = _NVIDIA_SMI if first is None else (*_NVIDIA_SMI, f"--id={first}")
     try:
-        shown = subprocess.run(_NVIDIA_SMI, capture_output=True, check=True, text=True, timeout=20).stdout
+        shown = subprocess.run(command, capture_output=True, check=True, text=True, timeout=20).stdout
         return int(shown.split()[0]) * 2**20
     except (OSError, subprocess.SubprocessError, ValueError, IndexError):
         return None
@@ -87,7 +96,7 @@ def native_bfloat16() -> bool:
 
 
 def _gpu(memory_gb: float, time_s: float | None) -> Machine:
-    size = round(memory_gb, 1)
+    size = max(_LEAST_GB, round(memory_gb, 1))
     return Machine(kind="gpu", memory_gb=size, precision="bfloat16", time_s=time_s, ram_gb=_ram_gb(), cores=cores())
 
 

@@ -173,6 +173,20 @@ def fits(plan: Plan, precision: str, machine: Machine) -> bool:
     return max(peak(needs.training), peak(needs.prediction)) <= usable(machine)
 
 
+def trains(plan: Plan, precision: str, machine: Machine) -> bool:
+    """Whether training fits into a machine."""
+    return peak(predict(plan, precision, machine.kind).training) <= usable(machine)
+
+
+def excess(plan: Plan, machine: Machine) -> list[str]:
+    """What of a configuration does not fit into a machine, in words."""
+    needs = predict(plan, machine.precision_of(plan.precision), machine.kind)
+    peaks = {"a training step": peak(needs.training), "the prediction of a scan": peak(needs.prediction)}
+    room = usable(machine)
+    told = f"tensors may fill {room / GB:.3g} GB of {machine.memory_gb:g} GB"
+    return [f"{what} needs {size / GB:.3g} GB, {told}" for what, size in peaks.items() if size > room]
+
+
 def fullest(plan: Plan, machine: Machine) -> list[Line]:
     """Lines of the fullest moment of training on a machine."""
     moments = predict(plan, machine.precision_of(plan.precision), machine.kind).training

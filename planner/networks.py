@@ -24,7 +24,7 @@ MOST_TIMES = 10
 _PATCH_STEPS = 40
 
 Features = tuple[int, ...]
-Fits = Callable[[Shape, Features, int], bool]  # whether patch, features and batch size fit into the machine
+Fits = Callable[[Shape, Features, int], bool]  # whether patch, features and batch size suit the machine's memory
 
 
 @dataclass(frozen=True)
@@ -97,19 +97,29 @@ def patches(box: Shape, found: Form) -> Iterator[Shape]:
             yield sides
 
 
-def patch(box: Shape, found: Form, machine: Machine, fits: Fits) -> Choice[Shape]:
-    """Largest patch on which the narrowest networks can be trained, one at a time."""
+def patch(box: Shape, found: Form, machine: Machine, trains: Fits) -> Choice[Shape]:
+    """Largest patch on which the narrowest networks can be trained, one at a time.
+
+    Args:
+        box: Working volume in voxels.
+        found: Resolutions.
+        machine: Its memory in GB is named in the reason.
+        trains: Whether a training step fits; a prediction, of which patches decide little, is not asked about.
+    """
     limit = CPU_VOXELS if machine.kind == "cpu" and found.dimension == 3 else math.inf
     candidates, narrow = list(patches(box, found)), widths(found)[0]
-    suitable = (sides for sides in candidates if math.prod(sides) <= limit and fits(sides, narrow, 1))
-    value = next(suitable, candidates[-1])
-    if found.dimension == 2 and value[0] == max(box):
+    suitable = (sides for sides in candidates if math.prod(sides) <= limit and trains(sides, narrow, 1))
+    value = next(suitable, None)
+    if value is None:
+        value = candidates[-1]
+        why = f"the smallest; not even on that can networks be trained in {machine.memory_gb:g} GB"
+    elif found.dimension == 2 and value[0] == max(box):
         why = (
             f"a whole slice along any axis, as large as the box's longest side of {value[0]} voxels: in the time of "
             "one volume a network sees some eighty slices, each in a contrast of its own"
         )
     else:
-        why = f"the largest of the box's shape that fits into {machine.memory_gb:g} GB"
+        why = f"the largest of the box's shape that can be trained in {machine.memory_gb:g} GB"
         why += f" and a CPU's {CPU_VOXELS} voxels per step" if limit < math.inf else ""
     return Choice(value, why, {"voxels": math.prod(value)})
 
@@ -125,17 +135,22 @@ def features(sides: Shape, found: Form, machine: Machine, fits: Fits) -> Choice[
     if machine.kind == "cpu":
         return Choice(narrow, "small enough to train on two CPU cores in minutes")
     batch = 8 if found.dimension == 2 else 1
-    value = next((each for each in reversed(wider) if fits(sides, each, batch)), narrow)
-    return Choice(value, f"the widest of three sizes that fit into {machine.memory_gb:g} GB with a batch of {batch}")
+    value = next((each for each in reversed(wider) if fits(sides, each, batch)), None)
+    told = f"into {machine.memory_gb:g} GB with a batch of {batch}"
+    if value is None:
+        return Choice(narrow, f"the narrowest of three sizes; wider ones do not fit {told}")
+    return Choice(value, f"the widest of three sizes that fit {told}")
 
 
-def batch_size(sides: Shape, wide: Features, found: Form, machine: Machine, fits: Fits) -> Choice[int]:
-    """People per step."""
+def batch_size(sides: Shape, wide: Features, found: Form, machine: Machine, trains: Fits) -> Choice[int]:
+    """People per step: as many as can be trained on at a time, one at least."""
     sizes = (BATCHES if machine.kind == "cpu" else GPU_BATCHES)[found.dimension]
-    value = next((size for size in reversed(sizes) if fits(sides, wide, size)), 1)
+    value = next((size for size in reversed(sizes) if trains(sides, wide, size)), None)
+    if value is None:
+        return Choice(1, f"the least there is; not even that can be trained in {machine.memory_gb:g} GB")
     if found.dimension == 2 and value == 8:
         return Choice(value, "eight people per step, each in two contrasts: contrasts are what has to be learnt")
-    return Choice(value, f"the most of {', '.join(map(str, sizes))} that fit into {machine.memory_gb:g} GB")
+    return Choice(value, f"the most of {', '.join(map(str, sizes))} that can be trained in {machine.memory_gb:g} GB")
 
 
 def learning_rate(wide: Features) -> Choice[float]:

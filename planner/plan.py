@@ -7,9 +7,9 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from anatomad.errors import PlanError, UsageError
 from anatomad.planner.machine import Machine, Precision
@@ -23,10 +23,27 @@ RECOUPLING_WIDTH = 16  # channels of the recoupling decoder
 METHOD = "dal"  # which is meant when none is named
 SLICES = 24  # of a volume at a time: enough to keep two cores or a GPU busy, little enough memory
 
+T = TypeVar("T", int, float)
+
+
+def _in_order(ends: tuple[T, T]) -> tuple[T, T]:
+    low, high = ends
+    if low > high:
+        raise ValueError(f"{low:g} must not lie above {high:g}")
+    return ends
+
+
 Treatment = Literal["auto", "stripped", "extract"]
-Range = tuple[float, float]
 Shape = tuple[int, int, int]
 Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Number = Annotated[int, Field(ge=0)]
+Range = Annotated[tuple[float, float], AfterValidator(_in_order)]
+PositiveRange = Annotated[tuple[Positive, Positive], AfterValidator(_in_order)]
+Amounts = Annotated[tuple[NotNegative, NotNegative], AfterValidator(_in_order)]
+Shares = Annotated[tuple[Share, Share], AfterValidator(_in_order)]
+Numbers = Annotated[tuple[Number, Number], AfterValidator(_in_order)]
 Count = Annotated[int, Field(gt=0)]
 Counts = tuple[Count, Count, Count]
 Percentile = Annotated[float, Field(ge=0, le=100)]
@@ -58,25 +75,25 @@ class Randomisation(_Frozen):
     """Ranges of the contrast randomisation; each draw is uniform within its range."""
 
     class_mean: Range = Field(description="tissue mean, in units of the image's [0, 1] range")
-    class_spread: Range = Field(description="SD within a tissue, same unit")
-    gamma: Range = Field(description="exponent of the intensity remap")
-    bias: Range = Field(description="SD of the log bias field")
-    noise: Range = Field(description="SD of additive noise, same unit as class_mean")
-    blur_mm: Range = Field(description="Gaussian FWHM in mm")
-    slice_mm: Range = Field(description="simulated slice thickness along one axis in mm")
+    class_spread: Amounts = Field(description="SD within a tissue, same unit")
+    gamma: PositiveRange = Field(description="exponent of the intensity remap")
+    bias: Amounts = Field(description="SD of the log bias field")
+    noise: Amounts = Field(description="SD of additive noise, same unit as class_mean")
+    blur_mm: Amounts = Field(description="Gaussian FWHM in mm")
+    slice_mm: Amounts = Field(description="simulated slice thickness along one axis in mm")
     rotation_deg: Range
-    scaling: Range = Field(description="isotropic zoom factor")
-    elastic_mm: Range = Field(description="SD of the smooth displacement in mm")
+    scaling: PositiveRange = Field(description="isotropic zoom factor")
+    elastic_mm: Amounts = Field(description="SD of the smooth displacement in mm")
 
 
 class Corruption(_Frozen):
     """Lesion-like corruption of anatomy and images; sizes are diameters in mm."""
 
-    lesions: tuple[int, int] = Field(description="number of lesions per volume, inclusive")
-    small_mm: Range
-    large_mm: Range
-    edge_dropout: Range = Field(description="share of edge voxels removed")
-    erased_share: Range = Field(description="share of the volume whose edges are erased in boxes")
+    lesions: Numbers = Field(description="number of lesions per volume, inclusive")
+    small_mm: Amounts
+    large_mm: Amounts
+    edge_dropout: Shares = Field(description="share of edge voxels removed")
+    erased_share: Shares = Field(description="share of the volume whose edges are erased in boxes")
 
 
 class Stages(_Frozen):
@@ -94,7 +111,7 @@ class Postprocessing(_Frozen):
     mask_p: Annotated[float, Field(gt=0, lt=1)] = Field(
         description="share of healthy voxels that are as anomalous as the mask's least anomalous ones"
     )
-    smallest_mm3: Annotated[float, Field(ge=0)] = Field(description="smaller regions are left out of the mask")
+    smallest_mm3: NotNegative = Field(description="smaller regions are left out of the mask")
 
 
 class Memory(_Frozen):
@@ -120,14 +137,21 @@ class _Shared(_Frozen):
         description="percentiles of the brain's intensities that become 0 and 1, per channel"
     )
     edge_mm: tuple[Positive, Positive, Positive] = Field(
-        description="distance of the neighbour whose label an edge compares; the farther, the less it counts"
+        description="weighs edges, which always lie between next neighbours: one along an axis counts in inverse "
+        "proportion to its number, so that only ratios matter; 2D configurations want the same along each axis"
     )
     tissues: tuple[str, ...] = TISSUES
-    prior_weight: Range = Field(description="weight of the anatomical-prior loss, at the start and the end")
-    temperature: Range = Field(description="temperature of the differentiable one-hot, at the start and the end")
+    prior_weight: tuple[NotNegative, NotNegative] = Field(
+        description="weight of the anatomical-prior loss, at the start and the end"
+    )
+    temperature: tuple[Positive, Positive] = Field(
+        description="temperature of the differentiable one-hot, at the start and the end"
+    )
     randomisation: Randomisation
     corruption: Corruption
-    smoothing_mm: tuple[float, ...] = Field(description="Gaussian FWHMs at which the residual is read", min_length=1)
+    smoothing_mm: tuple[NotNegative, ...] = Field(
+        description="Gaussian FWHMs at which the residual is read", min_length=1
+    )
     postprocessing: Postprocessing
     folds: Count
     seed: int = 0
@@ -234,7 +258,7 @@ class Configuration(_Network):
     """
 
     memory_mb: Memory
-    loader_workers: Annotated[int, Field(ge=0)] = Field(
+    loader_workers: Number = Field(
         default=0, description="threads that read the cases of the next batch; 0: none, cases stay in memory"
     )
 
@@ -299,17 +323,22 @@ def check_box(shared: _Shared, name: str, network: _Network) -> None:
     """Check that the working volume suits a network.
 
     Raises:
-        ValueError: box or spacing contradict the configuration ``name``.
+        ValueError: box, spacing or weights of edges contradict the configuration ``name``.
     """
     divisor = network.divisor()
     if any(side % step for side, step in zip(shared.box, shared.multiple, strict=True)):
         raise ValueError(f"box {shared.box} must divide by multiple {shared.multiple}")
     if any(side % step for side, step in zip(shared.multiple, divisor, strict=True)):
         raise ValueError(f"multiple {shared.multiple} must divide by {divisor}, the total stride of {name}")
-    if network.dimension == 2 and len(set(shared.spacing_mm)) > 1:
-        raise ValueError(
-            f"{name} looks along all three axes: spacing_mm {shared.spacing_mm} must be the same along each"
-        )
+    if network.dimension == 2:
+        _check_axes_are_alike(shared, name)
+
+
+def _check_axes_are_alike(shared: _Shared, name: str) -> None:
+    # Slices are turned into one plane: what would be told of an axis would be told of another one than was meant.
+    for key, value in (("spacing_mm", shared.spacing_mm), ("edge_mm", shared.edge_mm)):
+        if len(set(value)) > 1:
+            raise ValueError(f"{name} looks along all three axes: {key} {value} must be the same along each")
 
 
 def read_plan(path: Path) -> PlanFile:
@@ -353,8 +382,14 @@ def kept_plan(values: Any) -> Plan:
 
 
 def problems_of(error: ValidationError) -> str:
-    """Every problem of a validation with its key."""
-    return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'plan'}: {e['msg']}" for e in error.errors())
+    """Every problem of a validation with its key, and the number found there."""
+    return "; ".join(
+        f"{'.'.join(map(str, e['loc'])) or 'plan'}: {e['msg']}{_found(e['input'])}" for e in error.errors()
+    )
+
+
+def _found(value: Any) -> str:
+    return f" (found {value:g})" if isinstance(value, int | float) else ""
 
 
 def _present(data: bytes) -> str:

@@ -30,7 +30,7 @@ from anatomad.planner.plan import (
 from anatomad.planner.records import ChannelFingerprint, Fingerprint
 from anatomad.planner.rules import Choice
 from anatomad.planner.settings import parsed, shown, unknown
-from anatomad.planner.splits import subjects_of
+from anatomad.planner.splits import check_folds, subjects_of
 
 T = TypeVar("T")
 
@@ -51,7 +51,7 @@ def make_plan(
 
     Raises:
         DataError: no measured case to plan from.
-        UsageError: a setting is no decision of this plan, or contradicts others.
+        UsageError: a setting is no decision of this plan, or contradicts others or the data.
     """
     images = fingerprint.channels()
     if not images:
@@ -82,7 +82,7 @@ def make_plan(
         "corruption": _corruption(table),
         "smoothing_mm": table.add("smoothing_mm", rules.smoothing(min(spacing_mm))),
         "postprocessing": _postprocessing(table, spacing_mm),
-        "folds": table.add("folds", rules.folds(subjects)),
+        "folds": _folds(table, subjects),
         "seed": fix("seed", 0, "any number: draws are a function of it, of the step and of the sample"),
     }
     try:
@@ -104,10 +104,13 @@ def make_plan(
 
 
 def decisions_of(plan: PlanFile) -> list[Decision]:
-    """The plan's decisions with the values that hold now; those changed in the file say so."""
+    """The plan's decisions with the values that hold now; those changed in the file say so, those taken out go."""
     rows = []
     for decision in plan.decisions:
-        value = shown(_at(plan, decision.name))
+        try:
+            value = shown(_at(plan, decision.name))
+        except KeyError:  # of a configuration that the file has no more
+            continue
         if value != decision.value:
             decision = Decision(name=decision.name, value=value, reason=f"set by hand; was {decision.value}")
         rows.append(decision)
@@ -120,11 +123,11 @@ def holds(plan: PlanFile, name: str, text: str) -> bool:
     Raises:
         UsageError: no such decision, or no such value for it.
     """
-    known = [decision.name for decision in plan.decisions]
+    known = [decision.name for decision in decisions_of(plan)]
     if name not in known:
         raise unknown([name], known)
     held = _at(plan, name)
-    return shown(parsed(name, text, _kind(name), held)) == shown(held)
+    return bool(parsed(name, text, _kind(name), held) == held)
 
 
 def _forms(table: _Table, sides: Shape, spacing_mm: rules.Triple) -> dict[str, networks.Form]:
@@ -173,14 +176,18 @@ def _configuration(
     def fits(patch: Shape, features: tuple[int, ...], batch_size: int) -> bool:
         return memory.fits(plan(patch=patch, features=features, batch_size=batch_size), precision, machine)
 
-    patch = add("patch", networks.patch(shared["box"], found, machine, fits))
+    def trains(patch: Shape, features: tuple[int, ...], batch_size: int) -> bool:
+        return memory.trains(plan(patch=patch, features=features, batch_size=batch_size), precision, machine)
+
+    patch = add("patch", networks.patch(shared["box"], found, machine, trains))
     features = add("features", networks.features(patch, found, machine, fits))
-    batch_size = add("batch_size", networks.batch_size(patch, features, found, machine, fits))
+    batch_size = add("batch_size", networks.batch_size(patch, features, found, machine, trains))
     own |= {"patch": patch, "features": features, "batch_size": batch_size}
     own["learning_rate"] = add("learning_rate", networks.learning_rate(features))
     own["stages"] = _stages(table, f"configurations.{name}.stages", networks.steps(subjects, batch_size))
     needed = memory.predict(plan(), precision, machine.kind)
     told = f"tensors of a training step, and of the prediction of a scan; planned for {machine.memory_gb:g} GB"
+    told = "; ".join([told, *(f"does not fit: {each}" for each in memory.excess(plan(), machine))])
     peaks = Memory(training=needed.training_mb(), prediction=needed.prediction_mb())
     for key, value in peaks:
         table.state(f"configurations.{name}.memory_mb.{key}", Choice(value, told))
@@ -243,6 +250,12 @@ def _postprocessing(table: _Table, spacing_mm: rules.Triple) -> Postprocessing:
         mask_p=add("mask_p", Choice(0.001, why)),
         smallest_mm3=add("smallest_mm3", rules.smallest_region(spacing_mm)),
     )
+
+
+def _folds(table: _Table, subjects: int) -> int:
+    value = table.add("folds", rules.folds(subjects))
+    check_folds(value, subjects)
+    return value
 
 
 def _corruption(table: _Table) -> Corruption:

@@ -13,7 +13,7 @@ from anatomad.planner import memory
 from anatomad.planner.machine import GB
 from anatomad.planner.plan import Range, Shape, Treatment
 from anatomad.planner.records import ChannelFingerprint
-from anatomad.planner.splits import LEAVE_ONE_OUT_BELOW, number_of_folds
+from anatomad.planner.splits import LEAVE_ONE_OUT_BELOW, usual_folds
 from anatomad.preprocess.normalise import PERCENTILES
 
 T = TypeVar("T")
@@ -124,7 +124,7 @@ def normalisation(images: Sequence[ChannelFingerprint], sequence: str) -> Choice
 
 
 def edge_distance(spacing_mm: Triple) -> Choice[Triple]:
-    """Distance in mm along each axis over which labels are compared."""
+    """Distances of neighbours in mm along each axis, whose ratios weigh the edges between them."""
     weights = ", ".join(f"{min(spacing_mm) / mm:.2g}" for mm in spacing_mm)
     why = (
         "the labels of next neighbours are compared, these far apart; an edge counts in inverse proportion "
@@ -168,7 +168,7 @@ def blur(images: Sequence[ChannelFingerprint]) -> Choice[Range]:
 def slice_thickness(images: Sequence[ChannelFingerprint], finest_mm: float) -> Choice[Range]:
     """Range of the simulated slice thickness in mm."""
     thickest = _p95(max(image.spacing_mm) for image in images)
-    upper = round(max(SLICE_FLOOR_MM, thickest, finest_mm), 2)
+    upper = max(finest_mm, round(max(SLICE_FLOOR_MM, thickest), 2))
     return Choice(
         (finest_mm, upper),
         f"from the working spacing to the larger of {SLICE_FLOOR_MM:g} mm, usual in clinical scans, and the data's "
@@ -215,7 +215,7 @@ def loader_workers(case: float, cases: int, batch_size: int, spare: float, cores
 
 def folds(subjects: int) -> Choice[int]:
     """Number of folds."""
-    value = number_of_folds(subjects)
+    value = usual_folds(subjects)
     why = f"{subjects} subjects; scans of one subject stay in one fold"
     if subjects == 1:
         why = "one subject: it can only validate on itself, so calibration will be too optimistic"

@@ -19,10 +19,10 @@ _LEAST_LIKENESS = 0.6
 
 
 def shown(value: object) -> str:
-    """A value as the table prints it, like ``2, 2, 2`` or ``3x3x1, 3x3x3``."""
+    """A value as the table prints it, like ``2, 2, 2`` or ``3x3x1, 3x3x3``; no digit is left out."""
     if isinstance(value, tuple | dict):
         return ", ".join("x".join(map(shown, each)) if isinstance(each, tuple) else shown(each) for each in value)
-    return f"{value:g}" if isinstance(value, int | float) else str(value)
+    return str(value).removesuffix(".0") if isinstance(value, float) else str(value)
 
 
 def parsed(name: str, text: str, kind: Any, example: object) -> Any:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from anatomad.errors import DataError, UsageError
 
+USUAL_FOLDS = 5
 LEAVE_ONE_OUT_BELOW = 10
 _BIDS_SUBJECT = re.compile(r"sub-[A-Za-z0-9]+")
 _SEPARATOR = re.compile(r"[_-]")
@@ -59,9 +60,24 @@ def read_participants(dataset: Path) -> tuple[str, ...]:
         return tuple(row["participant_id"] for row in rows if row["participant_id"])
 
 
-def number_of_folds(subjects: int, wanted: int = 5) -> int:
-    """Folds for that many subjects: ``wanted``, or one per subject below ten subjects."""
-    return max(1, subjects) if subjects < LEAVE_ONE_OUT_BELOW else wanted
+def usual_folds(subjects: int) -> int:
+    """Folds for that many subjects where nobody asks for another number: 5, or one per subject below ten subjects."""
+    return subjects if subjects < LEAVE_ONE_OUT_BELOW else USUAL_FOLDS
+
+
+def check_folds(folds: int, subjects: int) -> None:
+    """Check that so many subjects can be shared out into so many folds.
+
+    Raises:
+        UsageError: fewer than 2 or more than there are subjects; a single subject makes one fold.
+    """
+    least = min(2, subjects)
+    if not least <= folds <= subjects:
+        allowed = "1" if subjects == 1 else f"{least} to {subjects}"
+        raise UsageError(
+            f"folds={folds}: expected {allowed} (subjects: {subjects}); choose with --set folds=N, or edit it in a "
+            "plan.json that is there already"
+        )
 
 
 def subjects_of(
@@ -79,7 +95,7 @@ def subjects_of(
 def make_splits(
     case_ids: Sequence[str],
     participants: Sequence[str] = (),
-    wanted: int = 5,
+    wanted: int | None = None,
     seed: int = 0,
     repeats: Sequence[Sequence[str]] = (),
 ) -> list[Fold]:
@@ -90,16 +106,20 @@ def make_splits(
     Args:
         case_ids: Cases to share out.
         participants: Ids of ``participants.tsv``.
-        wanted: Number of folds from ten subjects on.
+        wanted: Number of folds, 2 to the number of subjects; None takes the usual one.
         seed: Of the order.
         repeats: Groups of cases that show one person, whatever their names say.
+
+    Raises:
+        UsageError: the subjects cannot be shared out into so many folds.
     """
     subjects = subjects_of(case_ids, participants, repeats)
+    count = usual_folds(len(subjects)) if wanted is None else wanted
+    check_folds(count, len(subjects))
     if len(subjects) == 1:
         return [Fold(train=tuple(sorted(case_ids)), val=tuple(sorted(case_ids)))]
     order = sorted(subjects)
     random.Random(seed).shuffle(order)
-    count = number_of_folds(len(order), wanted)
     folds = []
     for index in range(count):
         val = sorted(case_id for subject in order[index::count] for case_id in subjects[subject])

@@ -123,3 +123,43 @@ def test_default_workers(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_free_memory_is_plausible() -> None:
     free = parallel.free_memory()
     assert free is None or 2**20 < free < 2**50
+
+
+@pytest.fixture
+def group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The process's own cgroup, two below the root."""
+    monkeypatch.setattr(parallel, "_CGROUPS", tmp_path / "cgroup")
+    monkeypatch.setattr(parallel, "_OWN_CGROUP", tmp_path / "own")
+    (tmp_path / "own").write_text("1:name=systemd:/other\n0::/jobs/ours\n")
+    folder = tmp_path / "cgroup" / "jobs" / "ours"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def limit(group: Path, most: str, used: int = 0, cached: int = 0) -> None:
+    (group / "memory.max").write_text(f"{most}\n")
+    (group / "memory.current").write_text(f"{used}\n")
+    (group / "memory.stat").write_text(f"anon {used - 2 * cached}\ninactive_file {cached}\nslab_reclaimable {cached}\n")
+
+
+def test_what_the_kernel_gives_back_is_free(group: Path) -> None:
+    limit(group, "4096", used=3000, cached=1000)
+    assert parallel.free_memory() == 4096 - 1000
+    assert parallel.total_memory() == 4096
+
+
+def test_the_least_limit_of_all_groups_counts(group: Path) -> None:
+    limit(group, "max")
+    limit(group.parent, "4096", used=96)
+    limit(group.parents[1], "8192", used=8000)
+    assert parallel.total_memory() == 4096
+    assert parallel.free_memory() == 192
+    for folder in (group.parent, group.parents[1]):
+        limit(folder, "max")
+    assert parallel.total_memory() == parallel._meminfo("MemTotal")
+
+
+def test_a_group_that_is_not_shown_leaves_the_root(group: Path) -> None:
+    group.rmdir()  # as in a container that sees its own group as the root
+    limit(group.parents[1], "4096", used=96)
+    assert parallel.free_memory() == 4000

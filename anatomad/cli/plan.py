@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import shlex
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,11 +80,13 @@ def _plan(args: argparse.Namespace) -> int:
     wishes = _wishes(args)
     fingerprint, failures = take_fingerprint(dataset, folder, workers)
     plan = _plan_of(dataset, fingerprint, folder / "plan.json", wishes)
-    _split(dataset, fingerprint, plan, folder / "splits.json")
     failures |= _fill_store(dataset, fingerprint, plan, folder / "store", workers)
+    usable = {case.id for case in fingerprint.cases if case.id not in failures}
+    trainable = _split(dataset, fingerprint, plan, folder / "splits.json", usable)
 
     _show(plan)
-    following = _next_command(args, dataset)
+    _warn_of_memory(plan)
+    following = _next_command(args, dataset) if trainable else _again(folder / "splits.json")
     _write_page(fingerprint, plan, folder, following)
     return _finish(args, failures, following)
 
@@ -147,19 +150,32 @@ def _plan_of(dataset: RawDataset, fingerprint: Fingerprint, path: Path, wishes: 
     return plan
 
 
-def _split(dataset: RawDataset, fingerprint: Fingerprint, plan: PlanFile, path: Path) -> None:
-    from anatomad.io.atomic import write_json
-    from anatomad.planner.splits import make_splits, read_participants, read_splits
+def _split(dataset: RawDataset, fingerprint: Fingerprint, plan: PlanFile, path: Path, usable: set[str]) -> bool:
+    """Draw the folds, or look through those that are there; returns whether they hold usable cases alone."""
+    from anatomad.planner.splits import read_splits
 
-    usable = {case.id for case in fingerprint.cases}
     if not path.exists():
-        folds = make_splits(sorted(usable), read_participants(dataset.path), plan.folds, plan.seed, fingerprint.repeats)
-        write_json(path, [fold.model_dump(mode="json") for fold in folds])
-        return
+        return _draw(dataset, fingerprint, plan, path, usable)
     listed = {case_id for fold in read_splits(path) for case_id in (*fold.train, *fold.val)}
     for word, cases in (("lacks", usable - listed), ("lists unusable cases", listed - usable)):
         if cases:
             _log.warning("%s %s %s; edit it, or delete it to draw the folds afresh", path, word, _some(cases))
+    return listed <= usable
+
+
+def _draw(dataset: RawDataset, fingerprint: Fingerprint, plan: PlanFile, path: Path, usable: set[str]) -> bool:
+    from anatomad.io.atomic import write_json
+    from anatomad.planner.splits import make_splits, read_participants, subjects_of
+
+    participants, repeats = read_participants(dataset.path), fingerprint.repeats
+    subjects = len(subjects_of(usable, participants, repeats))
+    wanted = min(plan.folds, subjects)
+    if wanted < plan.folds:
+        _log.warning("folds: %d, not %d as in the plan: usable cases show no more subjects", wanted, plan.folds)
+    if usable:
+        folds = make_splits(sorted(usable), participants, wanted, plan.seed, repeats)
+        write_json(path, [fold.model_dump(mode="json") for fold in folds])
+    return bool(usable)
 
 
 def _fill_store(
@@ -194,9 +210,26 @@ def _show(plan: PlanFile) -> None:
     console.print(table)
 
 
+def _warn_of_memory(plan: PlanFile) -> None:
+    from anatomad.planner.memory import excess
+
+    for name in plan.configurations:
+        for told in excess(plan.configuration(name), plan.machine):
+            _log.warning("configuration %s does not fit: %s; plan for a machine with more memory", name, told)
+
+
 def _next_command(args: argparse.Namespace, dataset: RawDataset) -> str:
-    folders = "".join(f" {key} {value}" for key, value in (("--root", args.root), ("--work", args.work)) if value)
-    return f"anatomad_train {dataset.number:03d} fold0{folders}"
+    from anatomad.planner.dataset import spelling
+
+    words = ["anatomad_train", spelling(args.dataset, dataset), "fold0"]
+    words += [str(word) for option in (("--root", args.root), ("--work", args.work)) if option[1] for word in option]
+    return shlex.join(words)
+
+
+def _again(splits: Path) -> str:
+    if not splits.exists():
+        return "mend the scans, then the same anatomad_plan again"
+    return f"take unusable cases out of {splits}, or delete it; then the same anatomad_plan again"
 
 
 def _write_page(fingerprint: Fingerprint, plan: PlanFile, folder: Path, following: str) -> None:

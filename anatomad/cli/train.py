@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import json
+import shlex
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from anatomad.cli.common import add_configuration, add_folders, add_method, make_parser, run_command, say
+
+if TYPE_CHECKING:
+    from anatomad.planner.splits import Fold
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -76,5 +83,17 @@ def _train(args: argparse.Namespace) -> int:
     say(f"{dataset.name} {target.name} is finished: {target}")
     if not trained_under(plan, description):
         say("it was trained under another plan than the present plan.json; delete its folder to train anew")
-    say(f"next: anatomad_predict -i SCANS -o OUT -m {target}")
+    if _cases_differ(target, fold):
+        say("it was trained with other cases than splits.json gives this fold now; delete its folder to train anew")
+    say(f"next: anatomad_predict -i SCANS -o OUT -m {shlex.quote(str(target))}")
     return 0
+
+
+def _cases_differ(target: Path, fold: Fold) -> bool:
+    """Whether the log beside a model names other cases than its fold holds; False where no log is left."""
+    try:
+        with (target / "log.jsonl").open("rb") as file:
+            header = json.loads(file.readline())
+        return (header["train"], header["val"]) != (list(fold.train), list(fold.val))
+    except (OSError, ValueError, KeyError, TypeError):
+        return False

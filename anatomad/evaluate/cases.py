@@ -87,19 +87,22 @@ def find(predictions: Path, references: Path, healthy: Path | None = None) -> Fo
     matched = [match for id_, path in maps.items() if (match := _match(id_, path, labels, name))]
     cases = {match.case_id for match in matched}
     rest = {id_: maps[id_] for id_ in sorted(maps.keys() - {match.id for match in matched})}
-    labelled = {match.path.resolve() for match in matched}  # whether those are healthy their labels say
-    unlabelled = {i: path for i, path in _healthy(healthy, rest, cases).items() if path.resolve() not in labelled}
-    controls = _controls(unlabelled, matched, name)
+    controls = _controls(_without(_healthy(healthy, rest, cases), matched), matched, name)
     named = _with_subjects([*matched, *controls], data_set)
     measured = sorted(named, key=lambda prediction: (prediction.sequence, prediction.id))
     if not measured:
         raise UsageError(f"{predictions}: no prediction has a label in {references}; labels are named CASE.nii.gz")
-    used = {prediction.path.resolve() for prediction in controls}
     return Found(
         tuple(measured),
-        without_label=tuple(id_ for id_, path in rest.items() if path.resolve() not in used),
+        without_label=tuple(_without(rest, controls)),
         without_prediction=tuple(sorted(labels.keys() - cases)),
     )
+
+
+def _without(maps: dict[str, Path], known: list[Prediction]) -> dict[str, Path]:
+    """Maps of which none is known yet: whether a labelled scan is healthy its label says."""
+    taken = {prediction.path.resolve() for prediction in known}
+    return {id_: path for id_, path in maps.items() if path.resolve() not in taken}
 
 
 @dataclass(frozen=True, eq=False)

@@ -69,16 +69,14 @@ def evaluate(
     groups: dict[str, list[Volume]] = {}
     labelled: dict[str, Metric] = {}
     failures: dict[str, DataError] = {}
-    for sequence, members in groupby(track(found.predictions), key=lambda prediction: prediction.sequence):
-        volumes = list(_loaded(members, failures))
-        if not volumes:
-            continue
+    for sequence, volumes in groupby(_loaded(track(found.predictions), failures), key=lambda one: one[0].sequence):
+        held = list(volumes)
         rng = _rng(seed, sequence)
-        labelled[sequence] = voxel_metrics([v for p, v in volumes if p.label is not None], replicates, rng)
-        groups[sequence] = [volume.without_scores() for _, volume in volumes]
+        labelled[sequence] = voxel_metrics([v for p, v in held if p.label is not None], replicates, rng)
+        groups[sequence] = [volume.without_scores() for _, volume in held]
     if not groups:
         raise next(iter(failures.values()))
-    controls = [volume for volumes in groups.values() for volume in volumes if volume.healthy]
+    controls = _controls(groups)
     return {
         "anatomad": anatomad.__version__,
         "protocols": PROTOCOLS,
@@ -92,6 +90,10 @@ def evaluate(
         "predictions_without_sidecar": [p.id for p in found.predictions if not p.sidecar.exists()],
         "failed": {id_: str(error) for id_, error in failures.items()},
     }
+
+
+def _controls(groups: dict[str, list[Volume]]) -> list[Volume]:
+    return [volume for volumes in groups.values() for volume in volumes if volume.healthy]
 
 
 def _loaded(predictions: Iterable[Prediction], failures: dict[str, DataError]) -> Iterator[tuple[Prediction, Volume]]:

@@ -57,7 +57,10 @@ class DisentangledAnatomy(nn.Module):
         return torch.stack([sliced(network, volume, mask, axis, self.patch) for axis in range(3)]).mean(0)
 
     def edges_of(self, labels: Tensor) -> Tensor:
-        """Edges [batch, 3, ...] of an anatomy along the three axes: of its label map [batch, 1, ...] or a one-hot."""
+        """Edges [batch, 3, ...] of an anatomy along the three axes: of its label map [batch, 1, ...] or a one-hot.
+
+        They lie between next neighbours, and count in inverse proportion to the plan's ``edge_mm`` along their axis.
+        """
         return edges(labels, self.edge_mm)
 
     def restore(self, edge: Tensor, position: Tensor) -> Tensor:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -30,13 +33,18 @@ def tissue_quantiles(image: Tensor, label: Tensor, tissues: int) -> Tensor:
     """
     levels = torch.tensor(QUANTILES, device=image.device)
     rows = []
-    stride = max(1, image[0].numel() // _SAMPLE)
+    stride = _stride(image[0].numel())
     for values, labels in zip(image.float().flatten(1)[:, ::stride], label.flatten(1)[:, ::stride], strict=True):
         whole = torch.quantile(values[labels > 0], levels) if (labels > 0).any() else torch.zeros_like(levels)
         for k in range(1, tissues):
             chosen = values[labels == k]
             rows.append(torch.quantile(chosen, levels) if len(chosen) >= MIN_VOXELS else whole)
     return torch.stack(rows).unflatten(0, (len(image), tissues - 1))
+
+
+def _stride(voxels: int) -> int:
+    # One that shares a factor with a side of the volume would meet the same few of its planes again and again.
+    return next(step for step in itertools.count(max(1, voxels // _SAMPLE)) if math.gcd(step, voxels) == 1)
 
 
 class ImagingEncoder(nn.Module):

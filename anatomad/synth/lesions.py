@@ -106,15 +106,16 @@ def add_lesions(image: Tensor, patch: Patch, draws: Draws, plan: Plan, minimum: 
         patch: Where the brain and its tissues lie.
         draws: Randomness.
         plan: Sizes in mm and spacing.
-        minimum: At least so many lesions.
+        minimum: At least so many lesions, unless the plan wants none at all.
 
     Returns:
         The image with lesions, and their extent [1, 1, x, y, z] in [0, 1].
     """
-    sizes = plan.corruption.model_copy(
-        update={"lesions": tuple(max(minimum, number) for number in plan.corruption.lesions)}
-    )
+    fewest, most = plan.corruption.lesions
     extent, tissue = torch.zeros_like(image), image[patch.mask]
+    if most == 0:
+        return image, extent
+    sizes = plan.corruption.model_copy(update={"lesions": (max(minimum, fewest), max(minimum, most))})
     for depth in _depths(patch, draws, plan, sizes):
         soft = draws.uniform(0.05, 0.3)
         levels = [(0.0, _intensity(tissue, draws))]

@@ -150,19 +150,20 @@ def check_store(folder: Path, ids: Sequence[str], plan: Plan) -> None:
     way_out = f"'anatomad_plan -d {plan.dataset}'"
     missing = [case_id for case_id in ids if not (folder / f"{case_id}.json").is_file()]
     if missing:
-        raise DataError(f"{folder}: without {_some(missing)}; run {way_out} to preprocess them")
+        raise DataError(
+            f"{folder}: without {_some(missing)}; run {way_out} to preprocess them, and take those that it cannot use "
+            "out of splits.json"
+        )
     expected = preprocessing_digest(plan)
-    cases = [load_case(folder, case_id) for case_id in ids]
-    _refuse(
-        folder,
-        [case.id for case in cases if case.info.get("preprocessing") != expected],
-        f"preprocessed under another plan; run {way_out} to renew them",
-    )
-    _refuse(
-        folder,
-        [case.id for case in cases if not (case.mask.any() and np.isfinite(case.image).all())],
-        f"without brain or with NaN; delete the files and run {way_out}",
-    )
+    others, unusable = [], []
+    for case_id in ids:  # one at a time: a store may be larger than RAM
+        case = load_case(folder, case_id)
+        if case.info.get("preprocessing") != expected:
+            others.append(case_id)
+        elif not (case.mask.any() and np.isfinite(case.image).all()):
+            unusable.append(case_id)
+    _refuse(folder, others, f"preprocessed under another plan; run {way_out} to renew them")
+    _refuse(folder, unusable, f"without brain or with NaN; delete the files and run {way_out}")
 
 
 def _refuse(folder: Path, ids: Sequence[str], reason: str) -> None:

@@ -1,4 +1,5 @@
 import json
+import shlex
 import sys
 import types
 from pathlib import Path
@@ -43,7 +44,13 @@ def test_trains_stops_goes_on_and_says_so(
     plan = json.loads((folder / "plan.json").read_text())
     (folder / "plan.json").write_text(json.dumps(plan | {"seed": 5}))
     assert main(["001", "fold0", "--root", str(tmp_path)]) == 0
-    assert "trained under another plan" in capsys.readouterr().out
+    shown = capsys.readouterr()
+    assert "trained under another plan" in shown.out
+    assert "other cases" not in shown.out
+
+    (folder / "splits.json").write_text(json.dumps([{"train": ["a"], "val": ["b", "c"]}]))
+    assert main(["001", "fold0", "--root", str(tmp_path)]) == 0
+    assert "trained with other cases than splits.json gives this fold now; delete its folder" in capsys.readouterr().out
 
 
 def test_fits_a_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -58,10 +65,13 @@ def test_fits_a_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_each_configuration_has_its_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tmp_path = tmp_path / "with space"
     folder = write_dataset(tmp_path, tiny_plan(dimension=2), tiny_plan())
     for arguments, name, configuration in ((["-c", "3d"], "fold0_3d", "3d"), ([], "fold0", "2d")):
         assert main(["1", "0", "--root", str(tmp_path), "--time", "0.01s", "--device", "cpu", *arguments]) == 0
-        assert f"{name} is finished: {folder / name}\n" in capsys.readouterr().out
+        shown = capsys.readouterr().out
+        assert f"{name} is finished: {folder / name}\n" in shown
+        assert shlex.split(shown.splitlines()[-1])[-1] == str(folder / name)
         model = json.loads((folder / name / "model.json").read_text())
         assert (model["fold"], model["plan"]["configuration"]) == (name, configuration)
     assert main(["1", "0", "--root", str(tmp_path), "-c", "4d"]) == 2

@@ -21,6 +21,14 @@ def test_quartiles_against_numpy() -> None:
     np.testing.assert_allclose(result[0].numpy(), expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("axis", [2, 3, 4])
+def test_quartiles_of_a_large_volume_are_read_in_all_of_its_planes(axis: int) -> None:
+    shape = (1, 1, 80, 104, 80)
+    ramp = torch.linspace(0, 1, shape[axis]).view([-1 if a == axis else 1 for a in range(5)]).expand(shape)
+    result = tissue_quantiles(ramp, torch.ones(shape, dtype=torch.uint8), 2)
+    torch.testing.assert_close(result[0, 0], torch.tensor([0.25, 0.5, 0.75]), atol=0.01, rtol=0)
+
+
 def test_each_of_a_batch_has_its_own() -> None:
     pairs = [scene(seed) for seed in (1, 2)]
     both = tissue_quantiles(

@@ -13,6 +13,7 @@ from anatomad.planner.dataset import (
     make_folder,
     new_dataset,
     read_dataset,
+    spelling,
 )
 
 
@@ -75,6 +76,34 @@ def test_two_folders_of_one_number(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"fits several folders .*Dataset001_A, Dataset001_B"):
         find_dataset("001", tmp_path)
     assert find_dataset("Dataset001_B", tmp_path).name == "Dataset001_B"
+
+
+def test_folders_of_others_are_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_dataset(tmp_path, "Dataset005_Private")
+    is_file = Path.is_file
+
+    def guarded(path: Path) -> bool:
+        if path.parent.name == "Dataset005_Private":
+            raise PermissionError(13, "Permission denied", str(path))
+        return is_file(path)
+
+    monkeypatch.setattr(Path, "is_file", guarded)
+    assert find_dataset("1", make_dataset(tmp_path).parent).name == "Dataset001_Demo"
+    with pytest.raises(UsageError, match="no data set '5'"):
+        find_dataset("5", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("spec", "again"), [("1", "001"), ("Dataset001", "001"), ("Dataset001_Demo", "Dataset001_Demo"), (".", None)]
+)
+def test_a_data_set_is_found_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spec: str, again: str | None
+) -> None:
+    folder = make_dataset(tmp_path)
+    monkeypatch.chdir(folder)
+    dataset = find_dataset(spec)
+    assert spelling(spec, dataset) == (again or str(folder))
+    assert find_dataset(spelling(spec, dataset)) == dataset
 
 
 def test_results_folder_is_no_raw_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,6 +47,23 @@ def test_a_large_card_gets_wide_networks_and_whole_volumes() -> None:
     assert fine.features == (32, 64, 128, 256, 320)
 
 
+def test_a_plan_says_what_does_not_fit() -> None:
+    nothing = {row.name: row.reason for row in make_plan(USUAL, card(0.5)).decisions}
+    assert "not even on that can networks be trained in 0.5 GB" in nothing["configurations.2d.patch"]
+    assert "not even that can be trained in 0.5 GB" in nothing["configurations.2d.batch_size"]
+    assert "does not fit: a training step needs" in nothing["configurations.2d.memory_mb.training"]
+    enough = make_plan(USUAL, card(8)).decisions
+    assert not [row.reason for row in enough if "does not fit" in row.reason or "not even" in row.reason]
+
+
+def test_a_patch_is_as_large_as_training_allows_where_prediction_does_not_fit() -> None:
+    planned = make_plan(USUAL, card(0.8))
+    assert planned.configuration().patch > (64, 64, 1)
+    rows = {row.name: row.reason for row in planned.decisions}
+    assert "that can be trained in 0.8 GB" in rows["configurations.2d.patch"]
+    assert "planned for 0.8 GB; does not fit: the prediction" in rows["configurations.2d.memory_mb.prediction"]
+
+
 def test_thick_slices_are_pooled_when_the_planes_have_caught_up() -> None:
     planned = make_plan(fingerprint(*[image(spacing_mm=(0.5, 0.5, 6.0))] * 5), CPU)
     assert list(planned.configurations) == ["3d"]
@@ -103,6 +120,27 @@ def test_values_set_in_the_file_are_marked() -> None:
     assert rows["box"] == next(decision for decision in planned.decisions if decision.name == "box")
 
 
+def test_decisions_of_a_configuration_that_was_taken_out_are_gone() -> None:
+    planned = make_plan(USUAL, CPU)
+    volumes = planned.model_copy(update={"configurations": {"3d": planned.configurations["3d"]}})
+    rows = {row.name: row for row in decisions_of(volumes)}
+    assert rows["configurations"].reason == "set by hand; was 2d, 3d"
+    assert not [name for name in rows if name.startswith("configurations.2d")]
+    with pytest.raises(UsageError, match=r"no such decision in this plan; close to it: configurations\.3d\.batch_size"):
+        holds(volumes, "configurations.2d.batch_size", "8")
+
+
+def test_values_are_told_apart_to_the_last_digit() -> None:
+    planned = make_plan(USUAL, CPU, settings={"seed": "20240101", "postprocessing.rim_mm": "2.0000001"})
+    rows = {row.name: row.value for row in planned.decisions}
+    assert (rows["seed"], rows["postprocessing.rim_mm"]) == ("20240101", "2.0000001")
+    assert holds(planned, "seed", "20240101")
+    assert not holds(planned, "seed", "20240102")
+    assert not holds(planned, "postprocessing.rim_mm", "2")
+    edited = planned.model_copy(update={"seed": 20240102})
+    assert [row.reason for row in decisions_of(edited) if row.name == "seed"] == ["set by hand; was 20240101"]
+
+
 def test_settings_are_followed_marked_and_recorded() -> None:
     planned = make_plan(USUAL, CPU, settings={"spacing_mm": "[3, 3, 3]", "configurations.2d.precision": "float32"})
     assert planned.spacing_mm == (3.0, 3.0, 3.0)
@@ -127,11 +165,19 @@ def test_settings_are_followed_marked_and_recorded() -> None:
         ("spacing_mm", "1.5,1.5", "--set spacing_mm=1.5,1.5: .*; give it like --set spacing_mm=2,2,2"),
         ("configurations.3d.strides", "2x2", r"give it like --set .*strides=1x1x1,2x2x2,2x2x2,2x2x2"),
         ("normalisation.0", "99,1", "contradicts the rest of the plan .*99 must lie below 1"),
+        (
+            "randomisation.noise",
+            "0.3,0.1",
+            "--set randomisation.noise=0.3,0.1: .*0.3 must not lie above 0.1",
+        ),
+        ("temperature", "1,0", "--set temperature=1,0: .*greater than 0"),
         ("normalisation.1", "1,99", "--set normalisation.1: no such decision"),
         ("brain_mask", "maybe", "--set brain_mask=maybe: .*'auto'.*give it like --set brain_mask=auto"),
         ("configurations.4d.patch", "[8, 8, 8]", "--set configurations.4d.patch: no such decision"),
         ("configurations.2d.dimension", "3", "--set configurations.2d.dimension: no such decision"),
         ("folds", "many", "--set folds=many: .*valid integer"),
+        ("folds", "1", "folds=1: expected 2 to 42 .subjects: 42.; choose with --set folds=N"),
+        ("folds", "43", "folds=43: expected 2 to 42"),
         ("configurations.2d.batch_size", "0", "--set configurations.2d.batch_size=0: .*greater than 0"),
         ("box", "[81, 96, 80]", r"--set box=81, 96, 80: contradicts the rest of the plan .*must divide by"),
         ("spacing_mm", "[2, 2, 3]", "3D alone"),

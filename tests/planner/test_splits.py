@@ -47,6 +47,21 @@ def test_one_subject_validates_on_itself() -> None:
     assert fold.train == fold.val == ("sub-1_a", "sub-1_b")
 
 
+@pytest.mark.parametrize("wanted", [2, 3, 6])
+def test_the_number_of_folds_that_is_wanted_is_obeyed(wanted: int) -> None:
+    splits = make_splits(list("abcdef"), wanted=wanted)
+    assert len(splits) == wanted
+    assert sorted(case_id for fold in splits for case_id in fold.val) == list("abcdef")
+
+
+@pytest.mark.parametrize(("ids", "wanted", "words"), [("abcdef", 1, "2 to 6"), ("abcdef", 7, "2 to 6"), ("a", 2, "1")])
+def test_folds_that_cannot_be_are_refused_with_the_way_out(ids: str, wanted: int, words: str) -> None:
+    with pytest.raises(
+        UsageError, match=rf"folds={wanted}: expected {words} .*--set folds=N, or edit it in a plan.json"
+    ):
+        make_splits(list(ids), wanted=wanted)
+
+
 def test_participants(tmp_path: Path) -> None:
     assert read_participants(tmp_path) == ()
     (tmp_path / "participants.tsv").write_text("participant_id\tage\nsub-01\t30\nsub-02\tn/a\n")

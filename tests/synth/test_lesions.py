@@ -48,11 +48,13 @@ def test_the_input_is_left_alone_and_equal_draws_give_equal_lesions() -> None:
     assert torch.equal(first[1], again[1])
 
 
-def test_none_asked_for_is_none() -> None:
+@pytest.mark.parametrize("minimum", [0, 1])
+def test_none_asked_for_is_none(minimum: int) -> None:
     plan, patch = make_plan(lesions=(0, 0)), make_patch()
-    image, extent = add_lesions(patch.image, patch, Draws(0), plan)
-    assert torch.equal(image, patch.image)
-    assert not extent.any()
+    for seed in SEEDS:
+        image, extent = add_lesions(patch.image, patch, Draws(seed), plan, minimum)
+        assert torch.equal(image, patch.image)
+        assert not extent.any()
 
 
 def test_a_minimum_beyond_the_plans_own_number() -> None:

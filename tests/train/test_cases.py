@@ -1,4 +1,5 @@
 import threading
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -102,3 +103,19 @@ def test_incomplete_stores_are_named(tmp_path: Path) -> None:
     write_case(tmp_path, "nan", plan, poison=float("nan"))
     with pytest.raises(DataError, match="nan without brain or with NaN; delete the files"):
         check_store(tmp_path, ["a", "nan"], plan)
+
+
+def test_a_store_is_checked_one_case_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, read, held = tiny_plan(), list[weakref.ref[StoredCase]](), list[int]()
+
+    def load(folder: Path, case_id: str) -> StoredCase:
+        case = load_case(folder, case_id)
+        read.append(weakref.ref(case))
+        held.append(sum(each() is not None for each in read))
+        return case
+
+    for case_id in "abcd":
+        write_case(tmp_path, case_id, plan)
+    monkeypatch.setattr(cases, "load_case", load)
+    check_store(tmp_path, list("abcd"), plan)
+    assert max(held) <= 2  # the one before goes when the next one is there
