@@ -3,7 +3,8 @@
 Source: the voxel-wise z-score of lesion mapping, as in Seghier et al., Lesion identification using unified
 segmentation-normalisation models and fuzzy clustering (NeuroImage 2008). Settings: scans standardised in the brain
 and laid over each other by the brain's bounding box; mean and SD over the training scans, smoothed by 3 mm; an SD of
-at least 0.1 of the brain's. The mean healthy image is its pseudo-healthy image.
+at least 0.1 of the brain's. All channels are pooled, for a scan may be of none of them: of a data set with several
+sequences the SD is also that between sequences. The mean healthy image is its pseudo-healthy image.
 """
 
 from __future__ import annotations

@@ -3,16 +3,18 @@
 Sources: ``anoddpm``: Wyatt et al., AnoDDPM (CVPR workshops 2022); ``pddpm``: Behrendt et al., Patched Diffusion
 Models (MIDL 2023); ``cddpm``: Behrendt et al., Guided Reconstruction with Conditioned Diffusion Models (2023, arXiv
 2312.04215). Settings: MONAI's diffusion U-Net with the plan's widths, attention at the coarsest resolution; 1000
-steps, linear schedule, simplex noise. AnoDDPM learns the noise (squared error) and goes back from step 250 in 5
-deterministic strides. The other two learn the image (absolute error) and answer in one stride from step 500; patched:
-noise and answer in one of 2 x 2 (x 2) tiles at a time, with the rest of the scan to look at; conditioned: by a vector
-of 128 read off the scan itself.
+steps, simplex noise. AnoDDPM learns the noise (squared error; linear schedule) and goes back from step 250 in 5
+deterministic strides. The other two, under the cosine schedule (Nichol and Dhariwal, ICML 2021), learn the image
+(absolute error) and answer in one stride. Patched: from step 500, noise and answer in one of 2 x 2 (x 2) tiles at a
+time, with the rest of the scan to look at; a channel says where the tile is. Conditioned: from steps 250, 500 and 750,
+whose answers are averaged; by a vector of 128 read off the scan itself. Unlike theirs, the encoder is not pretrained,
+and the vector comes in by cross-attention at the coarsest resolution instead of with the step.
 """
 
 from __future__ import annotations
 
 from itertools import pairwise, product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -29,11 +31,20 @@ if TYPE_CHECKING:
     from monai.networks.nets.diffusion_model_unet import DiffusionModelUNet
 
 STEPS = 1000
-BETAS = (1e-4, 0.02)
 NOISED = 250
 STRIDES = 5
 NOISED_AT_ONCE = 500
+ENSEMBLE = (250, 500, 750)
 CONTEXT = 128
+_OFFSET = 0.008
+_MAX_BETA = 0.999
+
+
+def cosine() -> Tensor:
+    """Share of noise that each step adds (beta) [step], so that what is kept of the image falls as a squared cosine."""
+    time = torch.linspace(0, 1, STEPS + 1, dtype=torch.float64)
+    kept = ((time + _OFFSET) / (1 + _OFFSET) * torch.pi / 2).cos().square()
+    return (1 - kept[1:] / kept[:-1]).clamp(max=_MAX_BETA).float()
 
 
 def diffusion_unet(plan: Plan, inputs: int, context: int | None = None) -> DiffusionModelUNet:
@@ -81,11 +92,13 @@ class _Network(nn.Module):
 class Diffusion(Peer):
     """AnoDDPM: learns the noise, and takes it off in strides."""
 
+    betas: ClassVar[Tensor] = torch.linspace(1e-4, 0.02, STEPS)
+
     def __init__(self, plan: Plan) -> None:
         super().__init__(plan)
         self.spacing = plan.spacing_mm
         self.kept: Tensor
-        self.register_buffer("kept", (1 - torch.linspace(*BETAS, STEPS)).cumprod(0), persistent=False)
+        self.register_buffer("kept", (1 - self.betas).cumprod(0), persistent=False)
         self.net: nn.Module = self.network(plan)
 
     def network(self, plan: Plan) -> nn.Module:
@@ -103,9 +116,11 @@ class Diffusion(Peer):
         steps = [draws.integer(0, STEPS - 1) for draws in batch.draws]
         return noise, torch.tensor(steps, device=noise.device)
 
-    def laid(self, image: Tensor) -> Tensor:
-        """The noise that is laid over scans: always the same, so that a result is too."""
-        return simplex_noise(image.shape[2:], self.spacing, Draws("diffusion", device=image.device))[None]
+    def laid_over(self, image: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        """Scans under a step's noise, which is always the same so that a result is too; that step [batch]."""
+        noise = simplex_noise(image.shape[2:], self.spacing, Draws("diffusion", step, device=image.device))[None]
+        steps = torch.full((len(image),), step, device=image.device)
+        return self.noised(image, noise, steps), steps
 
     def losses(self, batch: Batch) -> Losses:
         """Squared error of the noise."""
@@ -115,8 +130,7 @@ class Diffusion(Peer):
     def answer(self, image: Tensor, mask: Tensor) -> Tensor:
         """The scan after noise was laid over it and taken off."""
         times = torch.linspace(NOISED, 0, STRIDES + 1).long().tolist()
-        step = torch.full((len(image),), times[0], device=image.device)
-        x, healthy = self.noised(image, self.laid(image), step), image
+        (x, step), healthy = self.laid_over(image, NOISED), image
         for now, then in pairwise(times):
             step, after = torch.full_like(step, now), torch.full_like(step, then)
             noise, kept = self.net(x, step), self.kept[now]
@@ -128,28 +142,29 @@ class Diffusion(Peer):
 class PatchedDiffusion(Diffusion):
     """pDDPM: learns the image of one tile, the rest of which it sees."""
 
+    betas = cosine()
+
     def network(self, plan: Plan) -> nn.Module:
         """A U-Net that is also told where the noise lies."""
         return _Network(plan, inputs=2)
 
-    def restored(self, image: Tensor, noise: Tensor, tile: Tensor, step: Tensor) -> Tensor:
-        """Answer for patches that are noised within a tile [..., x, y, z] of ones."""
+    def restored(self, image: Tensor, noised: Tensor, tile: Tensor, step: Tensor) -> Tensor:
+        """Answer for patches that are ``noised`` within a tile [..., x, y, z] of ones."""
         tile = tile.expand_as(image)
-        x = torch.lerp(image, self.noised(image, noise, step), tile)
-        return self.net(torch.cat([x, tile], 1), step)
+        return self.net(torch.cat([torch.lerp(image, noised, tile), tile], 1), step)
 
     def losses(self, batch: Batch) -> Losses:
         """Absolute error within a random tile."""
         noise, step = self.drawn(batch)
         every = _tiles(batch.image)
         tile = torch.stack([every[draws.integer(0, len(every) - 1)] for draws in batch.draws])
-        answer = self.restored(batch.image, noise, tile, step)
+        answer = self.restored(batch.image, self.noised(batch.image, noise, step), tile, step)
         return {"image": absolute_error(answer, batch.image, batch.mask & (tile > 0))}
 
     def answer(self, image: Tensor, mask: Tensor) -> Tensor:
         """The scan, tile by tile."""
-        step, noise = torch.full((len(image),), NOISED_AT_ONCE, device=image.device), self.laid(image)
-        return torch.stack([self.restored(image, noise, tile, step) * tile for tile in _tiles(image)]).sum(0)
+        noised, step = self.laid_over(image, NOISED_AT_ONCE)
+        return torch.stack([self.restored(image, noised, tile, step) * tile for tile in _tiles(image)]).sum(0)
 
 
 class _Conditioned(nn.Module):
@@ -168,6 +183,8 @@ class _Conditioned(nn.Module):
 class ConditionedDiffusion(Diffusion):
     """cDDPM: learns the image, told what the scan as a whole looks like."""
 
+    betas = cosine()
+
     def network(self, plan: Plan) -> nn.Module:
         """A U-Net and the encoder that it listens to."""
         return _Conditioned(plan)
@@ -179,9 +196,8 @@ class ConditionedDiffusion(Diffusion):
         return {"image": absolute_error(answer, batch.image, batch.mask)}
 
     def answer(self, image: Tensor, mask: Tensor) -> Tensor:
-        """The scan in one stride."""
-        step = torch.full((len(image),), NOISED_AT_ONCE, device=image.device)
-        return self.net(self.noised(image, self.laid(image), step), step, image)
+        """The scan in one stride, on average over steps."""
+        return torch.stack([self.net(*self.laid_over(image, step), image) for step in ENSEMBLE]).mean(0)
 
 
 def _tiles(image: Tensor) -> list[Tensor]:

@@ -2,13 +2,16 @@
 
 Source: Roth et al., Towards Total Recall in Industrial Anomaly Detection (PatchCore, CVPR 2022). Settings: features
 of the second and third resolution, averaged over 3 neighbours and joined; a core set of 1000 by farthest-point
-sampling of some 20 000 places in the training scans; the score is the distance to the nearest. No ImageNet: the
+sampling of some 20 000 places in patches that are drawn of every training scan and channel as in training; the score
+is the distance to the nearest. Under ``+contrasts`` every other patch is seen in a drawn contrast. No ImageNet: the
 features are those of a denoising autoencoder that has seen the training brains only.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -16,12 +19,14 @@ from torch.nn import functional as F
 
 from anatomad.baselines.autoencoder import Autoencoder
 from anatomad.baselines.denoising import NOISE, coarse_noise
-from anatomad.baselines.peer import Batch, Peer, peer_methods, scan_of, squared_error, standardised
+from anatomad.baselines.peer import Batch, Peer, batch_of, peer_methods, squared_error
 from anatomad.planner.plan import Plan
 from anatomad.preprocess.store import StoredCase
 from anatomad.synth.draws import Draws
-from anatomad.train.stages import Losses
+from anatomad.train.cases import Sample, volumes_of
+from anatomad.train.stages import Losses, Step
 
+PATCHES = 200
 PLACES = 20_000
 CORE = 1000
 _LEVELS = slice(1, 3)
@@ -50,6 +55,12 @@ class FeatureMemory(Peer):
         pooled = [pool(each.float(), 3, 1, 1) for each in maps]
         return torch.cat([pooled[0], *(F.interpolate(each, size=pooled[0].shape[2:]) for each in pooled[1:])], 1)
 
+    def places(self, image: Tensor, mask: Tensor) -> Tensor:
+        """Features [place, feature] of the places in the brains of patches."""
+        features = self.features(image)
+        brain = F.interpolate(mask.float(), size=(*features.shape[2:], 1)[:3])
+        return features.movedim(1, -1)[brain.view(len(image), *features.shape[2:]) > 0.5]
+
     def answer(self, image: Tensor, mask: Tensor) -> Tensor:
         """Distance of every place from the nearest in the memory."""
         features = self.features(image)
@@ -60,24 +71,21 @@ class FeatureMemory(Peer):
 
 
 @torch.no_grad()
-def fit(networks: FeatureMemory, cases: Sequence[StoredCase], plan: Plan, device: torch.device) -> None:
-    """Fill the memory from the training scans."""
+def fit(
+    networks: FeatureMemory, cases: Sequence[StoredCase], plan: Plan, device: torch.device, contrasts: bool = False
+) -> None:
+    """Fill the memory from the training scans, every channel in turn, and with ``contrasts`` also in drawn ones."""
     found: list[Tensor] = []
-    draws = Draws(plan.seed, "feature memory", device=device)
-
-    def network(part: Tensor) -> Tensor:
-        inside = part[:, 1:] > 0.5
-        features = networks.features(standardised(part[:, :1], inside)[0])
-        brain = F.interpolate(inside.float(), size=(*features.shape[2:], 1)[:3])
-        rows = features.movedim(1, -1)[brain.view(len(part), *features.shape[2:]) > 0.5]
-        found[-1] = torch.cat([found[-1], rows])
-        return part[:, :1]
-
+    patches = -(-PATCHES // len(cases))  # of each case
     for case in cases:
-        found.append(torch.zeros(0, networks.memory.shape[1], device=device))
-        networks.whole(network, *scan_of(case, device))
-        share = PLACES // len(cases) + 1
-        found[-1] = found[-1][draws.rand(len(found[-1])).argsort()[:share]]
+        for _ in range(patches):
+            number = len(found)
+            draws = Draws(plan.seed, "feature memory", number, device=device)
+            volumes = volumes_of(case, number // 2 % len(case.image), device)
+            drawn = contrasts and number % 2 == 1
+            batch = batch_of(Step([Sample(case.id, volumes, draws)], 1.0, plan, drawn))
+            rows = networks.places(batch.image, batch.mask)
+            found.append(rows[draws.rand(len(rows)).argsort()[: PLACES // (patches * len(cases)) + 1]])
     networks.memory.copy_(core_set(torch.cat(found), CORE))
 
 
@@ -91,4 +99,5 @@ def core_set(features: Tensor, size: int) -> Tensor:
     return features[chosen]
 
 
-METHODS = peer_methods("patchcore", FeatureMemory, restores=False, fit=fit)
+_PLAIN, _CONTRASTS = peer_methods("patchcore", FeatureMemory, restores=False, fit=fit)
+METHODS = (_PLAIN, replace(_CONTRASTS, fit=partial(fit, contrasts=True)))

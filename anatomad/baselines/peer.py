@@ -102,7 +102,14 @@ class Peer(nn.Module, ABC):
         """Restored patches [batch, 1, ...] of standardised ones; or how anomalous they are, if not ``restores``."""
 
     def whole(self, network: Callable[[Tensor], Tensor], image: Tensor, mask: Tensor) -> Tensor:
-        """Take a scan [x, y, z] through a network of patches (image and mask), as our own method's scans go."""
+        """Take a scan [x, y, z] through a network of patches (image and mask), as our own method's scans go.
+
+        The answers for the scan and for its left-right mirror image are averaged.
+        """
+        mirrored = self._once(network, image.flip(0), mask.flip(0)).flip(0)
+        return (self._once(network, image, mask) + mirrored) / 2
+
+    def _once(self, network: Callable[[Tensor], Tensor], image: Tensor, mask: Tensor) -> Tensor:
         volume, brain = torch.stack([image, mask.to(image.dtype)])[None], mask[None, None]
         if self.dimension == 3:
             return tiled(network, volume, brain, self.patch)[0, 0]

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from anatomad.baselines.autoencoder import VariationalAutoencoder
 from anatomad.baselines.peer import Batch, absolute_error, peer_methods
-from anatomad.baselines.synthetic import box
+from anatomad.planner.plan import Plan
 from anatomad.synth.draws import Draws
 from anatomad.train.stages import Losses
 
@@ -22,6 +22,17 @@ STEPS = 20
 STEP = 0.1
 VARIATION = 0.5
 _BOXES = (1, 3)
+_SHARE = (0.1, 0.5)  # of a side
+
+
+def box(draws: Draws, plan: Plan) -> Tensor:
+    """A random box [1, x, y, z] of ones."""
+    result = torch.zeros(1, *plan.patch, device=draws.device)
+    sides = [max(1, round(n * draws.uniform(*_SHARE))) for n in plan.patch]
+    starts = [draws.integer(0, n - side) for n, side in zip(plan.patch, sides, strict=True)]
+    x, y, z = (slice(start, start + side) for start, side in zip(starts, sides, strict=True))
+    result[:, x, y, z] = 1
+    return result
 
 
 def _kept(draws: Draws, batch: Batch) -> Tensor:

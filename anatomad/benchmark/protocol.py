@@ -14,8 +14,9 @@ HEADINGS = {
 
 PROTOCOLS = {
     "training": "Every method trains on the same healthy cases of one fold, from the same preprocessed store, within "
-    "the same time on the same number of threads, once per seed. No lesion label takes part in training, threshold, "
-    "post-processing or choice of a setting.",
+    "the same time on the same number of threads, once per seed. No lesion label takes part in what a run does: "
+    "training, calibration, threshold and post-processing. It says nothing about what was known when a method was "
+    "designed.",
     "resolution": "Methods work at the plan's voxel size; maps are brought back to each scan's own grid and measured "
     "there, against the label as it is.",
     "threshold": "The mask of the label-free Dice is CASE_mask of anatomad_predict: the map holds -log10 p against "

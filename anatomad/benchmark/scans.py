@@ -25,7 +25,7 @@ class Scans:
         cases: Who is judged.
         sequences: Names of the channels that any case has.
         labels: Folder of lesion labels; None where every scan is healthy.
-        digest: Of the content of every scan and label.
+        digest: Of the content of every scan and label, and of what says whose they are and what they are called.
     """
 
     name: str
@@ -78,7 +78,7 @@ def patients(dataset: RawDataset) -> Scans:
     folders = {path.parent for path in labels}
     if len(folders) > 1:
         raise DataError(f"{dataset.path}: labels lie in both labelsTs and labelsTr; put those of imagesTs in labelsTs")
-    files = [*_files(cases), *labels, dataset.path / "dataset.json"]
+    files = [*_files(cases), *labels, dataset.path / "dataset.json", dataset.path / "participants.tsv"]
     return Scans(dataset.name, tuple(cases), _sequences(dataset, cases), folders.pop(), _digest(files))
 
 

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from anatomad.evaluate.cases import Prediction, find
+from anatomad.evaluate.cases import Prediction, find, read_maps
 from anatomad.evaluate.metrics import SortedScores, rank
 from anatomad.evaluate.volume import measure
-from anatomad.io.nifti import read_image, read_labels
+from anatomad.io.nifti import read_image
 from anatomad.preprocess.normalise import fill_nonfinite
 
 RULES = ("bright", "dark", "two-sided", "equalised")
@@ -77,7 +77,8 @@ def threshold_intensity(images: Path, predictions: Path, references: Path) -> di
         Results by sequence; a sequence without any lesion is left out.
 
     Raises:
-        UsageError, DataError: see `evaluate.cases.find` and `evaluate.volume.measure`; also an unreadable scan.
+        UsageError, DataError: see `evaluate.cases.find`, `read_maps` and `evaluate.volume.measure`; also an unreadable
+            scan.
     """
     found: dict[str, Thresholding] = {}
     predicted = find(predictions, references).predictions
@@ -96,10 +97,9 @@ def threshold_intensity(images: Path, predictions: Path, references: Path) -> di
 
 def _measured(images: Path, prediction: Prediction) -> Iterator[tuple[Rule, SortedScores]]:
     image = read_image(images / prediction.path.name.replace("_anomaly", "", 1))
-    brain = read_labels(prediction.brain or prediction.sibling("anatomy")).data > 0
-    lesion = np.zeros_like(brain) if prediction.label is None else read_labels(prediction.label).data > 0
-    box = ndimage.find_objects((brain | lesion).astype(np.uint8))[0]
-    brain, lesion = brain[box], lesion[box]
+    maps = read_maps(prediction)
+    box = ndimage.find_objects((maps.brain | maps.lesion).astype(np.uint8))[0]
+    brain, lesion = maps.brain[box], maps.lesion[box]
     for rule, scores in intensity_scores(np.asarray(image.data[box], np.float32), brain, image.spacing):
         yield rule, measure(prediction.id, scores, brain, lesion).scores
 

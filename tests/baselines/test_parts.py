@@ -11,10 +11,10 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from anatomad.baselines import ablations, brain_box, inpainting, memory, simplex
+from anatomad.baselines import ablations, brain_box, diffusion, inpainting, memory, simplex, synthetic
 from anatomad.baselines.intensity import equalised, from_median
 from anatomad.baselines.mixture import TissueAtlas, fit, read_expected
-from anatomad.baselines.peer import Batch, Peer, batch_of, read, standardised
+from anatomad.baselines.peer import CONTRASTS, Batch, Peer, batch_of, read, standardised
 from anatomad.baselines.registry import METHODS
 from anatomad.planner.plan import Plan
 from anatomad.preprocess.store import load_case
@@ -69,6 +69,23 @@ def test_a_perfect_restoration_leaves_nothing_and_contrast_is_a_unit(dimension: 
     assert once[mask].mean() < -0.02
 
 
+class Sided(Mirror):
+    """Answers differently on the left and on the right."""
+
+    def answer(self, image: Tensor, mask: Tensor) -> Tensor:
+        return image.cumsum(2)
+
+
+@pytest.mark.parametrize("dimension", [2, 3])
+def test_left_and_right_are_read_alike(dimension: int) -> None:
+    mask = ball(16, 16, 16)
+    image = torch.rand(16, 16, 16, generator=torch.Generator().manual_seed(0)) * mask
+    peer = Sided(tiny_plan(dimension=dimension))
+    here = read(peer, image, mask, "float32").residual("signed")
+    there = read(peer, image.flip(0), mask.flip(0), "float32").residual("signed")
+    torch.testing.assert_close(there.flip(0), here)
+
+
 def test_patches_are_the_scan_itself_unless_contrasts_are_drawn(tmp_path: Path) -> None:
     step = make_step(tmp_path)
     plain, drawn = (batch_of(replace(make_step(tmp_path), contrasts=c)) for c in (False, True))
@@ -80,6 +97,75 @@ def test_patches_are_the_scan_itself_unless_contrasts_are_drawn(tmp_path: Path) 
         inside = batch.image[0][batch.mask[0]]
         assert inside.mean() == pytest.approx(0, abs=1e-5)
         assert inside.std(correction=0) == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize("contrasts", [False, True])
+@pytest.mark.parametrize("dimension", [2, 3])
+def test_a_foreign_patch_is_the_same_place_of_another_case_imaged_alike(
+    dimension: int, contrasts: bool, tmp_path: Path
+) -> None:
+    step = replace(make_step(tmp_path, dimension), contrasts=contrasts)
+    first, second = step.samples
+    alike = replace(step, samples=[first, replace(second, case_id="its twin")])
+    own, other = batch_of(synthetic.paired(alike)).image.chunk(2)
+    assert torch.equal(own, other)
+    own, other = batch_of(synthetic.paired(replace(step, samples=[first]))).image.chunk(2)  # no other case: the mirror
+    assert (own - other).abs().mean() > 0.01
+
+
+def test_foreign_squares_are_a_tenth_to_two_fifths_wide() -> None:
+    plan = tiny_plan(dimension=2, patch=(40, 40, 1))
+    drawn = [synthetic.square(Draws("square", k), plan)[0, :, :, 0] for k in range(200)]
+    sides = torch.tensor([[each.any(1).sum(), each.any(0).sum()] for each in drawn])
+    assert (sides.max(), sides.amax(1).min()) == (16, 4)
+    assert all(each.sum() == width * height for each, (width, height) in zip(drawn, sides.tolist(), strict=True))
+
+
+class Told(torch.nn.Module):
+    """Adds to patches the strength that it is told; keeps what it saw."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen = x
+        return x[:, :1] + x[:, 1:]
+
+
+def test_restoration_is_told_the_strength_and_averaged_over_strengths(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(synthetic, "_changed", lambda image, *_: image + 1)
+    step = make_step(tmp_path)
+    peer, batch = synthetic.SyntheticRestoration(step.plan), batch_of(step)
+    peer.net = told = Told()
+    peer.losses(batch)
+    strength = told.seen[:, 1:]
+    assert (strength == strength[:, :, :1, :1, :1]).all()
+    assert 0 < strength.min() < strength.max() < 1
+    torch.testing.assert_close(told.seen[:, :1], batch.image + strength * batch.mask)
+    torch.testing.assert_close(peer.answer(batch.image, batch.mask), batch.image + 0.6)
+
+
+class Clock(torch.nn.Module):
+    """Stands for a diffusion U-Net; answers with the square of the step."""
+
+    def forward(self, x: Tensor, step: Tensor, context: Tensor | None = None) -> Tensor:
+        return step.view(-1, *[1] * (x.ndim - 1)).float().square().expand_as(x[:, :1])
+
+
+def test_patched_and_conditioned_diffusion_keep_by_the_cosine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(diffusion, "diffusion_unet", lambda *_: Clock())
+    share = np.cos(np.array([0.258, 0.508, 0.758]) / 1.008 * np.pi / 2) ** 2
+    for name in ("pddpm", "cddpm"):
+        kept = METHODS[name].networks(tiny_plan(dimension=2)).kept
+        np.testing.assert_allclose(kept[[249, 499, 749]], share, rtol=1e-3)
+    linear = METHODS["anoddpm"].networks(tiny_plan(dimension=2)).kept
+    assert linear[499] == pytest.approx(0.0786, abs=1e-3)
+
+
+def test_conditioned_diffusion_averages_three_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(diffusion, "diffusion_unet", lambda *_: Clock())
+    networks = METHODS["cddpm"].networks(tiny_plan(dimension=2))
+    answer = networks.answer(torch.rand(2, 1, 16, 16, 1), torch.ones(2, 1, 16, 16, 1))
+    assert answer.unique().tolist() == pytest.approx([(250**2 + 500**2 + 750**2) / 3])
 
 
 def test_an_atlas_finds_its_way_back_to_the_brain() -> None:
@@ -143,6 +229,31 @@ def test_the_core_set_covers() -> None:
     assert core[0].tolist() == features[0].tolist()
     assert {tuple(row) for row in core[1:].tolist()} == {(9.0, 9.0), (-7.0, 3.0)}
     assert memory.core_set(features[:2], 4).shape == (4, 2)
+
+
+@pytest.mark.parametrize("name", ["patchcore", "patchcore+contrasts"])
+def test_the_memory_holds_every_channel_and_drawn_contrasts_where_training_has_them(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = tiny_plan(dimension=2)
+    write_case(tmp_path, "a", plan)
+    case = load_case(tmp_path, "a")
+    both = replace(case, image=np.concatenate([case.image, 1 - case.image]))
+    seen: set[tuple[bool, bool]] = set()
+
+    def watched(step: Step) -> Batch:
+        inverted = not torch.equal(step.samples[0].volumes.tissue_and_image[3], torch.from_numpy(case.image[0]).float())
+        seen.add((inverted, step.contrasts))
+        return batch_of(step)
+
+    monkeypatch.setattr(memory, "PATCHES", 4)
+    monkeypatch.setattr(memory, "batch_of", watched)
+    networks = METHODS[name].networks(plan)
+    METHODS[name].fit(networks, [both], plan, CPU)
+    kinds = (False, True) if name.endswith(CONTRASTS) else (False,)
+    assert seen == {(inverted, drawn) for inverted in (False, True) for drawn in kinds}
+    assert networks.memory.isfinite().all()
+    assert networks.memory.std(0).min() > 0
 
 
 def stage_losses(name: str, stage: str, step: Step) -> Losses:

@@ -24,6 +24,7 @@ def dataset(tmp_path: Path) -> RawDataset:
         (folder / "imagesTr" / f"{case}_0000.nii.gz").write_bytes(case.encode())
     names = {"0": "T1w", "1": "T2w", "2": "FLAIR"}
     (folder / "dataset.json").write_text(json.dumps({"channel_names": names}))
+    (folder / "participants.tsv").write_text("participant_id\na\nb\n")
     return read_dataset(folder)
 
 
@@ -35,8 +36,8 @@ def test_patients(dataset: RawDataset) -> None:
     assert (scans.files, scans.fused, scans.slug) == (4, True, "Dataset101_Patients")
 
 
-@pytest.mark.parametrize("file", ["imagesTs/b_0001.nii.gz", "labelsTs/a.nii.gz", "dataset.json"])
-def test_the_digest_is_that_of_scans_labels_and_names(dataset: RawDataset, file: str) -> None:
+@pytest.mark.parametrize("file", ["imagesTs/b_0001.nii.gz", "labelsTs/a.nii.gz", "dataset.json", "participants.tsv"])
+def test_the_digest_is_that_of_scans_labels_names_and_people(dataset: RawDataset, file: str) -> None:
     before = patients(dataset).digest
     assert patients(dataset).digest == before
     path = dataset.path / file

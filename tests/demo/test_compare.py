@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +73,18 @@ def test_best_rule_is_taken_for_each_sequence(world: Path) -> None:
     assert found[SEQUENCES[0]].best_precision()[0][0] in ("dark", "two-sided")
     assert found[SEQUENCES[1]].best_dice()[0][0] in ("bright", "two-sided", "equalised")
     assert all(result.best_precision()[1] == max(result.precision.values()) for result in found.values())
+
+
+def test_voxels_to_ignore_are_no_lesion(world: Path) -> None:
+    data, rule = world / "data", ("bright", 4.0)
+    places = data / "imagesTs", world / "out", data / "labelsTs"
+    before = threshold_intensity(*places)[SEQUENCES[1]].precision[rule]
+    label = np.zeros(SHAPE, np.uint8)
+    label[8:13, 8:13, 8:13], label[8:13, 18:26, 8:13] = 1, 2
+    write_new_image(data / "labelsTs" / "ill.nii.gz", label, AFFINE, dtype=np.uint8)
+    description = json.loads((data / "dataset.json").read_text()) | {"labels": {"lesion": 1, "ignore": 2}}
+    write_json(data / "dataset.json", description)
+    assert threshold_intensity(*places)[SEQUENCES[1]].precision[rule] == pytest.approx(before, abs=0.03)
 
 
 def test_verdicts_name_the_winner(world: Path) -> None:
