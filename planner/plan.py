@@ -7,13 +7,26 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from anatomad.errors import PlanError, UsageError
 from anatomad.planner.machine import Machine, Precision
 from anatomad.planner.migration import EARLIER, migrated
+from anatomad.planner.ranges import (
+    Amounts,
+    Count,
+    Counts,
+    NotNegative,
+    Number,
+    Numbers,
+    Percentiles,
+    Positive,
+    PositiveRange,
+    Range,
+    Shares,
+)
 from anatomad.preprocess.normalise import PERCENTILES
 
 PLAN_VERSION: Literal[3] = 3
@@ -23,31 +36,8 @@ RECOUPLING_WIDTH = 16  # channels of the recoupling decoder
 METHOD = "dal"  # which is meant when none is named
 SLICES = 24  # of a volume at a time: enough to keep two cores or a GPU busy, little enough memory
 
-T = TypeVar("T", int, float)
-
-
-def _in_order(ends: tuple[T, T]) -> tuple[T, T]:
-    low, high = ends
-    if low > high:
-        raise ValueError(f"{low:g} must not lie above {high:g}")
-    return ends
-
-
 Treatment = Literal["auto", "stripped", "extract"]
 Shape = tuple[int, int, int]
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Number = Annotated[int, Field(ge=0)]
-Range = Annotated[tuple[float, float], AfterValidator(_in_order)]
-PositiveRange = Annotated[tuple[Positive, Positive], AfterValidator(_in_order)]
-Amounts = Annotated[tuple[NotNegative, NotNegative], AfterValidator(_in_order)]
-Shares = Annotated[tuple[Share, Share], AfterValidator(_in_order)]
-Numbers = Annotated[tuple[Number, Number], AfterValidator(_in_order)]
-Count = Annotated[int, Field(gt=0)]
-Counts = tuple[Count, Count, Count]
-Percentile = Annotated[float, Field(ge=0, le=100)]
-Percentiles = tuple[Percentile, Percentile]
 
 
 class _Frozen(BaseModel):

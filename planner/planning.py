@@ -21,12 +21,12 @@ from anatomad.planner.plan import (
     PlanFile,
     Postprocessing,
     Randomisation,
-    Range,
     Shape,
     Stages,
     divisor,
     problems_of,
 )
+from anatomad.planner.ranges import Range
 from anatomad.planner.records import ChannelFingerprint, Fingerprint
 from anatomad.planner.rules import Choice
 from anatomad.planner.settings import parsed, shown, unknown

@@ -11,7 +11,8 @@ import numpy as np
 
 from anatomad.planner import memory
 from anatomad.planner.machine import GB
-from anatomad.planner.plan import Range, Shape, Treatment
+from anatomad.planner.plan import Shape, Treatment
+from anatomad.planner.ranges import Range
 from anatomad.planner.records import ChannelFingerprint
 from anatomad.planner.splits import LEAVE_ONE_OUT_BELOW, usual_folds
 from anatomad.preprocess.normalise import PERCENTILES

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from anatomad.kernels import label_map, one_hot
 from anatomad.models.dal import DisentangledAnatomy, labels_in_brain, one_hot_in_brain
-from anatomad.planner.plan import Plan, Range
+from anatomad.planner.plan import Plan
+from anatomad.planner.ranges import Range
 from anatomad.synth.contrast import rendered, scanned
 from anatomad.synth.deform import Patch, draw_patch, stacked
 from anatomad.synth.draws import Draws
