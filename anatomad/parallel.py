@@ -144,9 +144,11 @@ class _Run(Generic[T]):
             executor.shutdown(wait=True, cancel_futures=True)
 
     def _collect(self, running: dict[Future[T], tuple[str, float]]) -> None:
+        broken = False
         for future in wait(running, timeout=_POLL_S, return_when=FIRST_COMPLETED).done:
             error = future.exception()
             if isinstance(error, BrokenProcessPool):
+                broken = True
                 continue
             name, _ = running.pop(future)
             if isinstance(error, Exception):
@@ -154,7 +156,7 @@ class _Run(Generic[T]):
             else:
                 self.results[name] = future.result()
                 self.progress.advance(text=name)
-        if any(future.done() for future in running):
+        if broken:
             raise BrokenProcessPool
 
     def _enforce_deadline(self, running: dict[Future[T], tuple[str, float]]) -> None:

@@ -25,6 +25,7 @@ from anatomad.planner.ranges import (
     Positive,
     PositiveRange,
     Range,
+    Seed,
     Shares,
 )
 from anatomad.preprocess.normalise import PERCENTILES
@@ -67,13 +68,13 @@ class Randomisation(_Frozen):
     class_mean: Range = Field(description="tissue mean, in units of the image's [0, 1] range")
     class_spread: Amounts = Field(description="SD within a tissue, same unit")
     gamma: PositiveRange = Field(description="exponent of the intensity remap")
-    bias: Amounts = Field(description="SD of the log bias field")
+    bias: Amounts = Field(description="SD of the log bias field at the nodes that it is interpolated from")
     noise: Amounts = Field(description="SD of additive noise, same unit as class_mean")
     blur_mm: Amounts = Field(description="Gaussian FWHM in mm")
     slice_mm: Amounts = Field(description="simulated slice thickness along one axis in mm")
     rotation_deg: Range
     scaling: PositiveRange = Field(description="isotropic zoom factor")
-    elastic_mm: Amounts = Field(description="SD of the smooth displacement in mm")
+    elastic_mm: Amounts = Field(description="SD of the displacement in mm, at the nodes that it is interpolated from")
 
 
 class Corruption(_Frozen):
@@ -144,7 +145,7 @@ class _Shared(_Frozen):
     )
     postprocessing: Postprocessing
     folds: Count
-    seed: int = 0
+    seed: Seed = 0
 
     @model_validator(mode="after")
     def _known_tissues(self) -> _Shared:

@@ -2,13 +2,16 @@ import multiprocessing
 import os
 import signal
 import time
+from concurrent.futures import Future, ProcessPoolExecutor, wait
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from anatomad import parallel
 from anatomad.errors import AnatomadError, ImageError, ResourceError
 from anatomad.parallel import default_workers, run_jobs
+from anatomad.progress import Progress
 
 
 def double(value: int) -> int:
@@ -95,6 +98,23 @@ def test_job_beyond_the_deadline_is_stopped() -> None:
     assert results == {"quick": 0.0}
     assert "slow: not done after 3 s" in str(failures["slow"])
     assert time.monotonic() - started < 30
+
+
+def test_job_that_ends_while_another_is_told_is_no_death(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[Future[Any]] = []
+    submit = parallel.ProcessPoolExecutor.submit
+
+    def submitted(pool: ProcessPoolExecutor, *args: Any) -> Future[Any]:
+        started.append(submit(pool, *args))
+        return started[-1]
+
+    def advance(self: Progress, *_: object, **__: object) -> None:
+        wait(started)
+
+    monkeypatch.setattr(parallel.ProcessPoolExecutor, "submit", submitted)
+    monkeypatch.setattr(Progress, "advance", advance)
+    assert run_jobs(sleep, {"a": (0.0,), "b": (1.0,)}, 2, "test") == ({"a": 0.0, "b": 1.0}, {})
+    assert len(started) == 2  # neither was done again
 
 
 def test_interrupt_leaves_no_worker(monkeypatch: pytest.MonkeyPatch) -> None:

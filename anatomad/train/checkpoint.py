@@ -78,16 +78,26 @@ def save(folder: Path, state: RunState, tensors: Tensors) -> None:
 def load(folder: Path) -> tuple[RunState, Tensors] | None:
     """Read the newest checkpoint that is whole; None where there is none.
 
-    Remains of writes that were cut short are removed.
+    Remains of writes that were cut short are removed, and so are checkpoints that cannot be used: a later step of
+    theirs would otherwise outlive what is written from now on.
     """
     for remains in folder.glob(".*.tmp"):
         remains.unlink(missing_ok=True)
-    for path in sorted(folder.glob("*.json"), reverse=True):
+    found = _pointers(folder)[::-1]
+    for path in found:
         try:
             return _load(path)
-        except (DataError, ValidationError, OSError) as error:
-            _log.warning("%s: not usable, the checkpoint before is taken (%s)", path, str(error).splitlines()[0])
+        except (DataError, ValidationError, FileNotFoundError) as error:
+            _log.warning("%s: not usable and removed (%s)", path, str(error).splitlines()[0])
+            path.unlink()
+    if found:
+        _log.warning("%s: no usable checkpoint is left, training starts anew", folder)
     return None
+
+
+def _pointers(folder: Path) -> list[Path]:
+    """What vouches for the checkpoints, oldest first."""
+    return sorted(folder.glob("*-*.json"), key=lambda path: [int(number) for number in path.stem.split("-")])
 
 
 def _load(path: Path) -> tuple[RunState, Tensors]:
@@ -99,7 +109,7 @@ def _load(path: Path) -> tuple[RunState, Tensors]:
 
 
 def _prune(folder: Path) -> None:
-    kept = {path.stem for path in sorted(folder.glob("*.json"))[-KEPT:]}
+    kept = {path.stem for path in _pointers(folder)[-KEPT:]}
     for pattern in ("*.json", "*.safetensors"):  # pointers first: none may name tensors that are gone
         for path in folder.glob(pattern):
             if path.stem not in kept:

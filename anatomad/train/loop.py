@@ -60,7 +60,7 @@ def train_fold(job: Job, calibrate: Calibrate) -> bool:
         except torch.OutOfMemoryError as error:
             raise ResourceError(
                 f"not enough GPU memory ({str(error).splitlines()[0]}); free some, use --device cpu, or make "
-                "'patch' in plan.json smaller"
+                f"'batch_size' or 'patch' in plan.json smaller and delete {job.folder}"
             ) from error
     return True
 
@@ -86,14 +86,14 @@ class _Run:
     def _begin(self, began: float) -> None:
         job = self.job
         steps, watched = job.method.steps(job.plan), min(MAX_CASES, len(self._validation))
-        header: Record = {}
+        header: Record = {"budget_s": job.budget_s}
         if job.budget_s is not None and self._stages:
             _log.info("measuring the speed of each stage")
             schedule = fit_schedule(
                 job.budget_s, began, job.method, self._model, job.plan, self._cases, self._validation, self._precision
             )
             steps, watched = schedule.steps, schedule.watched
-            header = {"seconds_per_step": schedule.seconds_per_step}
+            header["seconds_per_step"] = schedule.seconds_per_step
         self._log = RunLog(job.folder / "log.jsonl")
         header |= {"plan": job.plan.digest(), "train": job.fold.train, "val": job.fold.val, "steps": steps}
         self._log.add("run", **header, **environment(job.device, self._precision))
@@ -114,6 +114,13 @@ class _Run:
         changed = [f"{key} {then[key]} -> {value}" for key, value in now.items() if then.get(key, value) != value]
         if changed:
             _log.warning("goes on, but not bit for bit as it would have without the stop: %s", ", ".join(changed))
+        if then.get("budget_s", job.budget_s) != job.budget_s:
+            _log.warning(
+                "the steps were fixed when this training began, with %s, and stay; delete %s to train with %s",
+                _budget(then["budget_s"]),
+                job.folder,
+                _budget(job.budget_s),
+            )
         _log.info("goes on from %s", self._place())
 
     def all_stages(self) -> None:
@@ -173,8 +180,8 @@ class _Run:
         if self.state.rollbacks >= MAX_ROLLBACKS:
             raise DataError(
                 f"training failed {MAX_ROLLBACKS + 1} times at {self._place()}: loss or gradient not finite with "
-                f"{', '.join(cases)}; look at these scans and take bad ones out of imagesTr, or lower "
-                f"'learning_rate' in plan.json; then delete {self.job.folder}"
+                f"{', '.join(cases)}; look at these scans and take bad ones out of imagesTr, delete splits.json and "
+                f"plan again, or lower 'learning_rate' in plan.json; then delete {self.job.folder}"
             )
         failed, (good, tensors) = self.state, self._good
         learner.restore(tensors)
@@ -211,12 +218,12 @@ class _Run:
         self._log.add("validation", stage=stage.name, **{name: round(value, 5) for name, value in results.items()})
         change = {"stage": self.state.stage + 1, "step": 0, "streak": 0}
         self._keep(self.state.model_copy(update=change), weights(model))
-        self._save()
         told = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in results.items())
         _log.info("%s done; validation: %s", stage.name, told)
         shown = watched[: picture.MAX_CASES]
         rows = [method.row(model, case, job.device, self._precision) for case in shown]
         picture.draw(job.folder / "progress.png", self._log.records, rows, [each.name for each in self._stages])
+        self._save()  # last: a run that is killed while it draws ends the stage once more and draws again
 
     def finish(self, calibrate: Calibrate) -> None:
         """Write weights, calibration and, last, the description that says that all is there."""
@@ -242,3 +249,7 @@ class _Run:
         if state.stage == len(self._stages):
             return "all stages"
         return f"step {state.step} of stage {self._stages[state.stage].name}"
+
+
+def _budget(seconds: float | None) -> str:
+    return "no time given" if seconds is None else f"a time of {seconds:g} s"

@@ -111,7 +111,7 @@ def _views(case_id: str, patch: Patch, plan: Plan) -> Iterator[tuple[str, Tensor
 
 def _dice(logits: Tensor, patch: Patch) -> float:
     """Mean over the tissues that occur of the overlap of the most likely labels, in the brain."""
-    found, true = label_map(logits)[patch.mask], label_map(patch.tissue)[patch.mask]
+    found, true = labels_in_brain(logits, patch.mask)[patch.mask], label_map(patch.tissue)[patch.mask]
     scores = []
     for tissue in range(1, logits.shape[1]):
         sizes = int((found == tissue).sum() + (true == tissue).sum())

@@ -44,6 +44,21 @@ def test_damaged_newest_gives_the_one_before(tmp_path: Path, ending: str, damage
     assert loaded_step(tmp_path) == 20
 
 
+def test_unusable_checkpoints_do_not_outlive_new_ones(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    fill(tmp_path, 20, 40)
+    for path in tmp_path.glob("*.safetensors"):
+        path.write_bytes(b"damaged")
+    assert load(tmp_path) is None
+    assert "training starts anew" in caplog.text
+    fill(tmp_path, 0, 5, 10)
+    assert loaded_step(tmp_path) == 10
+
+
+def test_newest_by_number(tmp_path: Path) -> None:
+    fill(tmp_path, 9_999_980, 10_000_000)
+    assert loaded_step(tmp_path) == 10_000_000
+
+
 def test_nothing_there_and_remains_of_a_killed_write(tmp_path: Path) -> None:
     assert load(tmp_path / "none") is None
     (tmp_path / ".0123-4567-1-89.tmp").write_bytes(b"half")

@@ -129,6 +129,37 @@ def test_another_machine_is_told(
 
 
 @pytest.mark.usefixtures("_no_picture")
+def test_another_time_for_steps_that_are_fixed_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(budget, "fit_steps", lambda *_: {"anatomy": 12, "restoration": 3, "recoupling": 2})
+    with monkeypatch.context() as patch:
+        stop_at(patch, 24 + 5)  # the speed is measured in 24 steps
+        with pytest.raises(loop.InterruptedRunError):
+            train_fold(make_job(tmp_path, budget_s=60), no_calibration)
+    caplog.set_level("WARNING")
+    train_fold(make_job(tmp_path, budget_s=1200), no_calibration)
+    told = "the steps were fixed when this training began, with a time of 60 s, and stay; delete"
+    assert told in caplog.text
+    assert "to train with a time of 1200 s" in caplog.text
+
+
+@pytest.mark.usefixtures("_no_picture")
+def test_picture_is_drawn_after_a_kill_in_its_drawing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(*_: object) -> None:
+        raise RuntimeError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("anatomad.train.loop.picture.draw", killed)
+        with pytest.raises(RuntimeError, match="killed"):
+            train_fold(make_job(tmp_path), no_calibration)
+    drawn: list[int] = []
+    monkeypatch.setattr("anatomad.train.loop.picture.draw", lambda _, records, *__: drawn.append(len(records)))
+    train_fold(make_job(tmp_path), no_calibration)
+    assert len(drawn) == 3
+
+
+@pytest.mark.usefixtures("_no_picture")
 def test_budget_is_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(budget, "fit_steps", lambda *_: {"anatomy": 12, "restoration": 3, "recoupling": 2})
     train_with_stops(monkeypatch, make_job(tmp_path, budget_s=60), 24 + 5)
