@@ -65,7 +65,7 @@ class Comparison:
 
 def estimate(runs: Sequence[Finished], columns: Sequence[Column], variant: str, metric: str) -> Estimate | None:
     """Mean over columns of a metric, over those runs that have every column; None where no run has."""
-    complete = [run for run in runs if all(value_of(run, column, variant, metric) is not None for column in columns)]
+    complete = _complete(runs, columns, variant, metric)
     if not complete or not columns:
         return None
     values = [_mean_over(run, columns, variant, metric) for run in complete]
@@ -99,7 +99,8 @@ def best_other(
 def compare(
     runs: Sequence[Finished], others: Sequence[Finished], columns: Sequence[Column], variant: str, metric: str
 ) -> Comparison | None:
-    """Compare two methods over columns that both have; None where one lacks any of them."""
+    """Compare two methods over the runs of each that have every column; None where one has no such run."""
+    runs, others = (_complete(each, columns, variant, metric) for each in (runs, others))
     ours, theirs = (estimate(each, columns, variant, metric) for each in (runs, others))
     if ours is None or theirs is None:
         return None
@@ -119,6 +120,10 @@ def compare(
         patients=shares.size,
         columns=len(columns),
     )
+
+
+def _complete(runs: Sequence[Finished], columns: Sequence[Column], variant: str, metric: str) -> list[Finished]:
+    return [run for run in runs if all(value_of(run, column, variant, metric) is not None for column in columns)]
 
 
 def _mean_over(run: Finished, columns: Sequence[Column], variant: str, metric: str) -> float:

@@ -41,4 +41,5 @@ def peak_memory_mb() -> int | None:
 
 def threads_per_worker(workers: int, cores: int) -> int:
     """Threads that give every worker the same share of the cores."""
-    return max(1, min(cores, int(os.environ.get("OMP_NUM_THREADS") or cores)) // workers)
+    limit = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()  # one number for each nested level
+    return max(1, min(cores, int(limit) if limit.isdecimal() and int(limit) else cores) // workers)

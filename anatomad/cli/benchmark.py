@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anatomad.cli.common import add_folders, make_parser, positive_int, run_command, say
+from anatomad.errors import UsageError
 
 if TYPE_CHECKING:
     from anatomad.benchmark.runs import Method, Planned, Run
@@ -84,6 +86,9 @@ def _benchmark(args: argparse.Namespace) -> int:
     dataset = find_dataset(args.dataset, args.root)
     tests = [patients(find_dataset(name, args.root)) for name in args.test]
     controls = [healthy(find_dataset(name, args.root)) for name in args.healthy]
+    twice = sorted(name for name, times in Counter(group.name for group in (*tests, *controls)).items() if times > 1)
+    if twice:
+        raise UsageError(f"named twice by -t and --healthy: {', '.join(twice)}; every data set counts once")
     planned, kept_back = _planned(args, dataset)
     scans = [*tests, *kept_back, *controls]
     runs = make_runs(planned, methods, args.seeds, time_s, args.output.absolute())

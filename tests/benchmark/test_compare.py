@@ -69,6 +69,14 @@ def test_comparison_of_pairs() -> None:
     assert back.test == found.test
 
 
+def test_a_seed_that_lacks_a_column_takes_no_part() -> None:
+    theirs = seeds("vae", [0.4, 0.4])
+    whole = compare(seeds("dal", [0.5, 0.5]), theirs, COLUMNS, AS_PREDICTED, "pooled_ap")
+    assert whole is not None
+    some = [*seeds("dal", [0.5, 0.5]), *seeds("dal", [0.0], [T1])]
+    assert compare(some, theirs, COLUMNS, AS_PREDICTED, "pooled_ap") == whole
+
+
 def test_the_same_id_in_two_data_sets_is_two_patients() -> None:
     ours = [made_run("dal", 0, {T1: {"p0": 0.9}, MS: {"p0": 0.1}})]
     theirs = [made_run("vae", 0, {T1: {"p0": 0.4}, MS: {"p0": 0.5}})]

@@ -30,7 +30,8 @@ def test_a_system_that_does_not_say(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("workers", "cores", "limit", "threads"), [(1, 8, "", 8), (3, 8, "", 2), (9, 8, "", 1), (2, 8, "4", 2)]
+    ("workers", "cores", "limit", "threads"),
+    [(1, 8, "", 8), (3, 8, "", 2), (9, 8, "", 1), (2, 8, "4", 2), (1, 8, "3,1", 3)],
 )
 def test_workers_share_the_cores(
     workers: int, cores: int, limit: str, threads: int, monkeypatch: pytest.MonkeyPatch

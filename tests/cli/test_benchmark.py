@@ -69,6 +69,12 @@ def alive(group: int) -> bool:
     return True
 
 
+@pytest.mark.parametrize("more", [["-t", "101", "101"], ["--healthy", "101"]])
+def test_data_set_that_is_named_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str]) -> None:
+    assert main(arguments(make_world(tmp_path), *more)) == 2
+    assert f"named twice by -t and --healthy: {PATIENTS}" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_failed_killed_gone_on_with_and_finished(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = make_world(tmp_path)
