@@ -104,7 +104,6 @@ def compare(
     ours, theirs = (estimate(each, columns, variant, metric) for each in (runs, others))
     if ours is None or theirs is None:
         return None
-    rows = [_mean_replicates(each, columns, variant, metric) for each in (runs, others)]
     differences = _paired(runs, others, columns, variant, TESTED[metric])
     shares = contributions(differences)
     names = [str(each[0].run.method) for each in (runs, others)]
@@ -114,7 +113,7 @@ def compare(
         method=names[0],
         other=names[1],
         difference=ours.mean - theirs.mean,
-        interval=None if rows[0] is None or rows[1] is None else _interval(rows[0] - rows[1]),
+        interval=_interval_between(*(_mean_replicates(each, columns, variant, metric) for each in (runs, others))),
         per_volume=float(shares.sum()) if shares.size else None,
         test=sign_flip_test(shares, _rng(*names, metric, variant)) if shares.size else None,
         patients=shares.size,
@@ -124,6 +123,10 @@ def compare(
 
 def _complete(runs: Sequence[Finished], columns: Sequence[Column], variant: str, metric: str) -> list[Finished]:
     return [run for run in runs if all(value_of(run, column, variant, metric) is not None for column in columns)]
+
+
+def _interval_between(ours: Values | None, theirs: Values | None) -> tuple[float, float] | None:
+    return None if ours is None or theirs is None else _interval(ours - theirs)
 
 
 def _mean_over(run: Finished, columns: Sequence[Column], variant: str, metric: str) -> float:

@@ -86,9 +86,7 @@ def _benchmark(args: argparse.Namespace) -> int:
     dataset = find_dataset(args.dataset, args.root)
     tests = [patients(find_dataset(name, args.root)) for name in args.test]
     controls = [healthy(find_dataset(name, args.root)) for name in args.healthy]
-    twice = sorted(name for name, times in Counter(group.name for group in (*tests, *controls)).items() if times > 1)
-    if twice:
-        raise UsageError(f"named twice by -t and --healthy: {', '.join(twice)}; every data set counts once")
+    _once([group.name for group in (*tests, *controls)])
     planned, kept_back = _planned(args, dataset)
     scans = [*tests, *kept_back, *controls]
     runs = make_runs(planned, methods, args.seeds, time_s, args.output.absolute())
@@ -101,6 +99,12 @@ def _benchmark(args: argparse.Namespace) -> int:
     if not args.report:
         _carry_out(args, planned, runs, scans, time_s)
     return _report(args, planned, runs, scans)
+
+
+def _once(names: Sequence[str]) -> None:
+    twice = sorted(name for name, times in Counter(names).items() if times > 1)
+    if twice:
+        raise UsageError(f"named twice by -t and --healthy: {', '.join(twice)}; every data set counts once")
 
 
 def _methods(asked: Sequence[str] | None) -> list[Method]:

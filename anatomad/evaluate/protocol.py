@@ -19,9 +19,9 @@ from anatomad.evaluate.volume import Volume
 
 PROTOCOLS = {
     "voxels": "Evaluated voxels are those of the predicted brain (CASE_anatomy > 0; CASE_brain > 0 where there is no "
-    "anatomy; a non-zero anomaly map where there is neither) and those of the lesion. Lesion voxels outside the predicted "
-    "brain are missed: they enter below every other score. Lesion is label > 0, except the label that dataset.json calls "
-    "ignore: its voxels are left out. Nothing is resampled, eroded, smoothed or removed.",
+    "anatomy; a non-zero anomaly map where there is neither) and those of the lesion. Lesion voxels outside the "
+    "predicted brain are missed: they enter below every other score. Lesion is label > 0, except the label that "
+    "dataset.json calls ignore: its voxels are left out. Nothing is resampled, eroded, smoothed or removed.",
     "pooled_ap": "Average precision over the voxels of all labelled volumes of a sequence as one pool, ties together, "
     "no binning.",
     "mean_ap": "Average precision of each volume that has a lesion, averaged over these volumes.",
