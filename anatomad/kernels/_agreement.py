@@ -65,8 +65,8 @@ def _capturing(arguments: Sequence[Any]) -> bool:
 
 
 def _piece(arguments: Sequence[Any]) -> list[Any]:
-    """The arguments with volumes cut to a few voxels, all in the same place."""
-    return [_cut(value) if isinstance(value, Tensor) and value.ndim > 3 else value for value in arguments]
+    """The arguments with volumes cut to a few voxels, all in the same place; rows per sample too."""
+    return [_cut(value) if isinstance(value, Tensor) and value.ndim > 1 else value for value in arguments]
 
 
 def _cut(volume: Tensor) -> Tensor:

@@ -34,8 +34,8 @@ def edges(anatomy: Tensor, spacing: tuple[float, ...], *, per_class: bool = Fals
         for a label map. The last voxel along an axis has no neighbour and no edge.
 
     Raises:
-        ValueError: rank and spacing that do not fit, a spacing that is not positive, a negative smoothing, or classes
-            asked of a label map.
+        ValueError: rank and spacing that do not fit, a spacing that is not positive, a negative smoothing, a label map
+            that is not uint8, or classes asked of one.
     """
     _checks.spacings(anatomy, spacing)
     _checks.not_negative(smoothing, "smoothing")
@@ -45,6 +45,8 @@ def edges(anatomy: Tensor, spacing: tuple[float, ...], *, per_class: bool = Fals
         if per_class:
             raise ValueError("edges per class need a one-hot: one_hot(labels, classes) makes it")
         return _ops.edges(anatomy, weights, 1.0)
+    if not anatomy.is_floating_point():
+        raise ValueError(f"anatomy must be a label map of uint8 or a floating point one-hot, got {anatomy.dtype}")
     anatomy = smooth_gradient(anatomy, spacing, smoothing)
     channels = []
     for axis, weight in enumerate(weights):

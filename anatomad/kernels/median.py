@@ -22,7 +22,7 @@ def median(score: Tensor, size: int = 5) -> Tensor:
         size: Voxels along the window's side: 1, 3, 5 or 7.
 
     Returns:
-        Like ``score``.
+        Like ``score``; there is no gradient.
 
     Raises:
         ValueError: wrong rank, type or size, or a value that is not finite.
@@ -37,7 +37,7 @@ def median(score: Tensor, size: int = 5) -> Tensor:
         raise ValueError(f"score must be uint8, uint16 or floating point, got {score.dtype}")
     if score.numel() == 0:
         return score.clone()
-    wide = score if score.dtype == torch.float64 else score.float()
+    wide = score.detach() if score.dtype == torch.float64 else score.detach().float()
     low, high = wide.min(), wide.max()
     step = (high - low) / _LEVELS
     if not torch.isfinite(step):

@@ -140,3 +140,11 @@ def test_a_kernel_that_breaks_the_device_is_named(monkeypatch: pytest.MonkeyPatc
         ResourceError, match=r"cuda kernel of label_map failed .*start again with ANATOMAD_KERNELS=refer"
     ):
         label_map(X)
+
+
+def test_rows_per_sample_are_cut_with_the_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    card, shares = Card(monkeypatch), torch.softmax(X, 1)
+    rows = torch.linspace(0, 1, 12).view(3, 4)
+    image = contrast(shares, rows, rows / 10, 5)
+    assert image.shape == (3, 1, *X.shape[2:])
+    assert [size for _, size in card.calls] == [2 * 4 * 24 * 9 * 24, X.numel()]

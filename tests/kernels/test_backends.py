@@ -194,6 +194,7 @@ def test_median_of_real_numbers_is_within_half_a_step(backend: str) -> None:
     assert error <= (score.max() - score.min()) / 131070 * 1.01
     constant = torch.full((1, 1, 3, 3), 2.5)
     assert torch.equal(median(constant), constant)
+    assert not median(score.requires_grad_(), 3).requires_grad  # none but that of the quantisation
 
 
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)

@@ -141,3 +141,8 @@ def test_smoothing_reaches_away_from_edges(function: Callable[..., Tensor]) -> N
 def test_bad_input_is_refused(shape: tuple[int, ...], spacing: tuple[float, ...], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         edges(torch.zeros(shape), spacing)
+
+
+def test_label_map_of_another_type_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"label map of uint8 or a floating point one-hot, got torch\.int64"):
+        edges(torch.zeros(1, 1, 4, 4, dtype=torch.int64), (1.0, 1.0))

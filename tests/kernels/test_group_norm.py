@@ -149,3 +149,14 @@ def test_backends_for_gpus_leave_it_to_the_framework(monkeypatch: pytest.MonkeyP
     given = arguments((2, 8, 7, 13), torch.float32)
     monkeypatch.setenv("ANATOMAD_KERNELS", "triton")
     assert torch.equal(ours(given[0], 8, *given[1:]), framework(given[0], 8, *given[1:]))
+
+
+def test_statistics_are_float32_whatever_the_default() -> None:
+    x, weight, bias = arguments((2, 8, 7, 13), torch.float32)
+    expected = group_norm_silu(x, 8, weight, bias)
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        found = group_norm_silu(x, 8, weight, bias)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(found, expected)

@@ -268,6 +268,7 @@ def edge_magnitude_backward_kernel(
                 present |= one << k
                 k = next_label(source, k, z, y, x, depth, height, width, 2, flat, index)
             tl.store(towards + high * tile + own, rest)
+            tl.debug_barrier()  # what follows reads it in another layout: by other threads
             present |= one << high
             through_softmax(
                 logits + start * classes,

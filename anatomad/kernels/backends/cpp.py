@@ -224,7 +224,7 @@ def soft_contrast(shares: Tensor, means: Tensor, spreads: Tensor, seed: int) -> 
 
 def group_norm_silu(x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float) -> tuple[Tensor, Tensor, Tensor]:
     """Sums of pieces of fixed size, then the result; mean and reciprocal SD [batch, group]. Channels lie innermost."""
-    result, (mean, rstd) = torch.empty_like(x), (torch.empty(x.shape[0], groups) for _ in range(2))
+    result, (mean, rstd) = torch.empty_like(x), (torch.empty(x.shape[0], groups, dtype=torch.float32) for _ in range(2))
     _run("group_norm_silu", rstd, _type(x), _shape(x), x, weight, bias, groups, eps, result, mean)
     return result, mean, rstd
 

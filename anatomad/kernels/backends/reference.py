@@ -82,7 +82,7 @@ def label_edges(labels: Tensor, weights: Sequence[float]) -> Tensor:
         )
         change.narrow(dim, 0, here.shape[dim]).copy_((here != there) * weight)
         changes.append(change)
-    return torch.cat(changes, 1)
+    return torch.cat(changes, 1).contiguous()
 
 
 def argmax_edges(logits: Tensor, weights: Sequence[float], temperature: float) -> tuple[Tensor, Tensor]:
@@ -186,14 +186,14 @@ def edge_magnitude_backward(
 def sobel(image: Tensor, weights: Sequence[float], eps: float) -> Tensor:
     """Magnitude of the Sobel gradient of each channel."""
     flat = _wide(image).flatten(0, 1)[:, None]
-    return _magnitude(flat, weights, eps).view(image.shape).to(image.dtype)
+    return _magnitude(flat, weights, eps).view(image.shape).to(image.dtype).contiguous()
 
 
 def sobel_backward(gradient: Tensor, image: Tensor, weights: Sequence[float], eps: float) -> Tensor:
     """Gradient with respect to the image."""
     flat = _wide(image).flatten(0, 1)[:, None]
     ratio = _wide(gradient).reshape(flat.shape) / _magnitude(flat, weights, eps)
-    return _magnitude_backward(ratio, flat, weights).view(image.shape).to(image.dtype)
+    return _magnitude_backward(ratio, flat, weights).view(image.shape).to(image.dtype).contiguous()
 
 
 def median(score: Tensor, size: int) -> Tensor:
