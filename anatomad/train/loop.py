@@ -216,14 +216,15 @@ class _Run:
         watched = [self._validation[index] for index in range(self.state.watched)]
         results = method.validate(model, watched, job.plan, stage.name, job.device, self._precision)
         self._log.add("validation", stage=stage.name, **{name: round(value, 5) for name, value in results.items()})
-        change = {"stage": self.state.stage + 1, "step": 0, "streak": 0}
-        self._keep(self.state.model_copy(update=change), weights(model))
         told = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in results.items())
         _log.info("%s done; validation: %s", stage.name, told)
         shown = watched[: picture.MAX_CASES]
         rows = [method.row(model, case, job.device, self._precision) for case in shown]
         picture.draw(job.folder / "progress.png", self._log.records, rows, [each.name for each in self._stages])
-        self._save()  # last: a run that is killed while it draws ends the stage once more and draws again
+        # Last: a run that is stopped while it draws ends the stage once more, and draws again.
+        change = {"stage": self.state.stage + 1, "step": 0, "streak": 0}
+        self._keep(self.state.model_copy(update=change), weights(model))
+        self._save()
 
     def finish(self, calibrate: Calibrate) -> None:
         """Write weights, calibration and, last, the description that says that all is there."""

@@ -145,13 +145,18 @@ def test_another_time_for_steps_that_are_fixed_is_told(
 
 
 @pytest.mark.usefixtures("_no_picture")
-def test_picture_is_drawn_after_a_kill_in_its_drawing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def killed(*_: object) -> None:
-        raise RuntimeError("killed")
+@pytest.mark.parametrize(
+    ("stop", "seen"), [(RuntimeError("killed"), RuntimeError), (KeyboardInterrupt(), loop.InterruptedRunError)]
+)
+def test_picture_is_drawn_after_a_stop_in_its_drawing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: BaseException, seen: type[Exception]
+) -> None:
+    def stopped(*_: object) -> None:
+        raise stop
 
     with monkeypatch.context() as patch:
-        patch.setattr("anatomad.train.loop.picture.draw", killed)
-        with pytest.raises(RuntimeError, match="killed"):
+        patch.setattr("anatomad.train.loop.picture.draw", stopped)
+        with pytest.raises(seen):
             train_fold(make_job(tmp_path), no_calibration)
     drawn: list[int] = []
     monkeypatch.setattr("anatomad.train.loop.picture.draw", lambda _, records, *__: drawn.append(len(records)))
